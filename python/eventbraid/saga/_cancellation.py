@@ -61,7 +61,7 @@ async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
     except anyio.get_cancelled_exc_class():
         if host.is_cancelled:
             raise
-        SAGA.warning("a task of a coordinator was cancelled; it goes on")
+        SAGA.warning("a task of a coordinator was cancelled; it continues")
         await drop_cancellation_requests(0)
 
 

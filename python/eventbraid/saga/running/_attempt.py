@@ -52,13 +52,14 @@ async def make_attempt(
 ) -> AttemptOutcome[R]:
     """Make a call and return its outcome.
 
-    Only the attempt ends, however the call ends. If the call cancels its own task, or
-    raises an exception that isn't an `Exception`, that is an outcome like any other.
+    However the call ends, only the attempt ends, and not the task that made it. This is
+    also true if the call cancels its own task, or raises a `BaseException` that isn't
+    an `Exception`.
 
     Args:
         call: Makes the call.
-        context: The context that the call was given, for the log.
-        where: The function that is called, for the log.
+        context: The context that was passed to the call, for the log message.
+        where: The kind of the function that is called, for the log message.
         retry: Decides which exceptions prove that the call had no effect.
         timeout: The time that the call may take.
         defects: The exceptions that show a bug in the call.
@@ -69,7 +70,8 @@ async def make_attempt(
         SystemExit: The call ends the program; the coordinator ends.
     """
     task = current_task()
-    # Cancellation requests that the task had before the call aren't the call's own.
+    # The requests to cancel the task that were made before the call. The call has
+    # caused only later requests.
     requests = 0 if task is None else task.cancelling()
     outcome: AttemptOutcome[R]
     try:
@@ -77,8 +79,8 @@ async def make_attempt(
             try:
                 answer = await call()
             except anyio.get_cancelled_exc_class():
-                # Cancelled from outside, by the time-out above or by the end of the
-                # coordinator: raise. Otherwise the call cancelled its own task.
+                # If the time-out above or the end of the coordinator cancelled the
+                # call, raise. Otherwise the call cancelled its own task.
                 if host.is_cancelled:
                     raise
                 await drop_cancellation_requests(requests)
@@ -86,16 +88,17 @@ async def make_attempt(
                 log_failure(context, where, outcome)
                 return outcome
             if task is not None and task.cancelling() > requests:
-                # The call cancelled its own task, but it returned. If that request
-                # stayed pending, it would cancel the record of the answer.
+                # The call cancelled its own task and returned nevertheless. If that
+                # cancellation request stayed pending, it would cancel the append of the
+                # result.
                 await drop_cancellation_requests(requests)
             return StepCompleted(answer)
     except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001 - each exception is recorded
         if not host.is_cancelled:
-            # An exception group may contain a cancellation of the call's own task that
-            # the call itself requested.
+            # An exception group may contain a cancellation that the call itself has
+            # requested for its own task.
             await drop_cancellation_requests(requests)
         raise_if_it_ends_the_program(error)
         if not retry.proves_failure(error) and is_defect(error, defects):

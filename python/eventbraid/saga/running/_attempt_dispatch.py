@@ -1,9 +1,10 @@
-"""Starts a planned attempt: at the same time as those of other sagas, or alone.
+"""Starts a planned attempt: at the same time as other attempts, or alone.
 
-An attempt is made alone if the process has ended during its call twice in a row. If the
-process then ends again, no other call can be the cause, and the crash is charged to
-this step. The record of the attempt's start has the flag ``alone``. If the attempt
-doesn't stay alone, its start is recorded again without the flag.
+An attempt is made alone if the process has ended during the two previous attempts of
+the same call. If the process then ends again, no other call can be the cause, and the
+crash is charged to this step. The record of the attempt's start has the flag ``alone``.
+If other calls begin before the attempt has ended, its start is recorded again without
+the flag.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
-# The maximum time for the last record of a call when its coordinator is cancelled.
+# The maximum seconds for the record of an interrupted call when its coordinator is
+# cancelled.
 _SECONDS_TO_RECORD = 1.0
 
 
@@ -63,7 +65,8 @@ class AttemptDispatch:
             host: Reports whether the coordinator is cancelled.
             calls: The calls of the coordinator's sagas.
             draw: Draws a number from 0 to 1, for the jitter.
-            pause: Waits for seconds, and returns whether the coordinator is left.
+            pause: Waits for a number of seconds, and returns whether the coordinator is
+                being left.
             may_drive: Returns whether a saga may take a further action here.
         """
         self._journal = journal
@@ -98,7 +101,8 @@ class AttemptDispatch:
     def _execute_action(
         self, run: Run[Any], action: Call | Record | Execute | Compensate
     ) -> Awaitable[None]:
-        # Not ``async``: each coroutine around a call costs time when the call waits.
+        # Not ``async``: each coroutine around a call costs time whenever the call
+        # waits.
         match action:
             case Execute(node, attempt):
                 return self._local.execute(run, node, attempt)
@@ -114,20 +118,22 @@ class AttemptDispatch:
     ) -> None:
         """Make an attempt while the process makes no other call."""
         async with self._calls.alone(run.id) as is_alone:
-            # The wait for the other calls may have been long: check again.
+            # The wait for the other calls may have been long, so check again whether
+            # the attempt may still be made.
             if run.is_stale or not self._may_drive(run):
                 return
             if not action.is_recorded:
-                # Recorded before the call: if a process ends without this record, it
-                # hasn't ended during this call.
+                # The start is recorded before the call. So if a process ends and this
+                # record is missing, the process didn't end during the call.
                 begun = AttemptBegun(action.step.name, is_alone)
                 await self._journal.commit(run, *run.decide(begun))
             try:
                 await self._execute_action(run, action)
             except anyio.get_cancelled_exc_class():
                 if self._host.is_cancelled and isinstance(action, Call):
-                    # Shielded, because the task is being cancelled; bounded, because
-                    # the store may hang, and the program has to end.
+                    # The record is shielded, because the task is being cancelled. The
+                    # time is limited, because the store may hang, and the program has
+                    # to end.
                     with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
                         await self._record_cancellation(run)
                 raise
@@ -135,7 +141,8 @@ class AttemptDispatch:
     async def _record_cancellation(self, run: Run[Any]) -> None:
         """Record that the coordinator was ended during a call that was made alone.
 
-        Without this record, the end of the process would be charged to the call.
+        Without this record, the next coordinator would count the end of the process as
+        a crash of this call.
         """
         try:
             await self._journal.commit(run, *run.decide(CutOff()))
@@ -145,19 +152,21 @@ class AttemptDispatch:
             )
 
     async def record_wait(self, run: Run[Any]) -> None:
-        """Record that a call which is made alone waits for another saga.
+        """Record that a call is no longer alone, because it waits for another saga.
 
-        If the process ends during the wait, a call of the other saga may be the cause.
+        Nothing is recorded if the call isn't recorded as alone. If the process ends
+        during the wait, a call of the other saga may be the cause.
         """
         events, state = run.decide(NoLongerAlone())
         if not events:
             return
         try:
-            # A cancelled append may still be committed. The run would then have a
-            # version that is too low.
+            # The append is shielded from cancellation. A cancelled append may still be
+            # committed, and the run's version would then be too low.
             with anyio.CancelScope(shield=True):
                 await self._journal.commit(run, events, state)
         except (VersionConflict, OutcomeUnknown):
-            # At worst, a crash during the wait is charged to this attempt. The end of
-            # the attempt is recorded after the stream was read again.
+            # The wait begins nevertheless. At worst, a crash during the wait is charged
+            # to this attempt. The stream is read again before the end of the attempt is
+            # recorded.
             run.mark_stale()

@@ -1,12 +1,13 @@
-"""The running calls of this process, and the right to make the only one.
+"""The running calls of this process, and the right to make a call alone.
 
 A call that may have crashed the process repeatedly is made alone: while it runs, no
-other saga of the process makes a call. If the process ends again, that call is the
-cause.
+other saga of the process makes a call. If the process ends again, the only possible
+cause is the call that was made alone.
 
 Each coordinator counts its own calls, on its own event loop and without a lock. The
 coordinators of one process may run on several event loops, and so on several threads.
-Their only shared state is in `_Process`: which of them makes a call alone.
+Their only shared state is in `_Process`: the set of coordinators, and which of them
+makes a call alone.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-# Coordinators of one process may run on several event loops, and an event of `anyio`
-# can't be set from another loop. They seldom wait for each other, so they poll.
+# The interval at which a coordinator checks the state of the others. Coordinators of
+# one process may run on several event loops, and an event of `anyio` can't be set from
+# another loop. They seldom wait for each other, so polling is enough.
 _POLL_SECONDS = 0.01
 # If one event loop hangs, the coordinators of the other loops continue after this time.
 _MAXIMUM_WAIT_SECONDS = 10.0
@@ -35,19 +37,20 @@ class _Process:
 
     Attributes:
         holder: The coordinator that makes a call alone, or waits to make one; None if
-            there is none. Each call reads it without the lock, which is safe because
-            a reference is read and written as a whole.
+            there is none. Each call reads this attribute without the lock, which is
+            safe because a reference is read and written as a whole.
     """
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        # Weak: an unused coordinator makes no call, and must not be kept in memory.
+        # A weak set, because a coordinator that the program has dropped makes no calls
+        # and must not stay in memory.
         self._coordinators: WeakSet[Calls] = WeakSet()
-        # Protects the set and the change of the holder. Without the lock, two
-        # coordinators could become the holder at once, and iterating over the set would
-        # raise an error when another thread adds to it.
+        # Protects the set, and each change of `holder`. Without the lock, two
+        # coordinators could become the holder at once. And an iteration over the set
+        # would raise an error if another thread adds to the set meanwhile.
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.holder: Calls | None = None
@@ -55,22 +58,23 @@ class _Process:
     def add(self, calls: Calls) -> None:
         """Add a coordinator."""
         if self._pid != os.getpid():
-            # This is a forked child. The parent's coordinators make no calls in it, and
-            # if a thread of the parent held the lock during the fork, no thread of the
-            # child would ever release it.
+            # This process is a forked child, so begin with a new set and a new lock.
+            # The parent's coordinators make no calls in the child. If a thread of the
+            # parent held the old lock during the fork, no thread of the child would
+            # ever release it.
             self._begin()
         with self._lock:
             self._coordinators.add(calls)
 
     def try_to_hold(self, calls: Calls) -> bool:
-        """Hold back the calls of other coordinators; return whether that succeeded."""
+        """Become the holder if there is none; return whether this is the holder."""
         with self._lock:
             if self.holder is None:
                 self.holder = calls
             return self.holder is calls
 
     def release(self, calls: Calls) -> None:
-        """Stop holding back the calls of other coordinators."""
+        """Stop being the holder, so that other coordinators may make calls."""
         with self._lock:
             if self.holder is calls:
                 self.holder = None
@@ -87,8 +91,8 @@ _process = _Process()
 class Calls:
     """The sagas of one coordinator whose call or command is running.
 
-    A call that waits for another saga isn't counted. If it were, and a call of that
-    other saga had to be made alone, each of the two would wait for the other.
+    A call that waits for another saga isn't counted. Otherwise, if a call of that other
+    saga had to be made alone, each of the two calls would wait for the other.
     """
 
     __slots__ = ("__weakref__", "_alone", "_changed", "_running")
@@ -101,21 +105,22 @@ class Calls:
         _process.add(self)
 
     async def begin(self, saga_id: str) -> None:
-        """Wait until no other call is made alone, then count a call."""
+        """Wait until no other call is made alone, then count this call as running."""
         while True:
             while self._alone is not None:
                 await self._changed.wait()
-            # The call is counted before the holder is read. A coordinator that becomes
-            # the holder uses the reverse order: it writes the holder before it reads
-            # the counts. So if both happen at the same moment, at least one of the two
-            # coordinators sees the other, and withdraws or waits.
+            # This call is counted before `holder` is read. A coordinator that becomes
+            # the holder uses the reverse order: it writes `holder` before it reads
+            # whether the others have running calls. So if both happen at the same
+            # moment, at least one of the two coordinators sees what the other has
+            # written. Then this call withdraws, or the holder waits.
             self._running.add(saga_id)
             if _process.holder is None:
                 return
             self._running.discard(saga_id)
-            if not await self._is_held_back():
-                # The holder takes too long. This call begins, so that of the holder is
-                # no longer alone.
+            if not await self._wait_for_holder():
+                # The holder's call takes too long, so this call begins. The holder's
+                # call is then no longer alone.
                 self._running.add(saga_id)
                 return
 
@@ -127,10 +132,10 @@ class Calls:
 
     @asynccontextmanager
     async def alone(self, saga_id: str) -> AsyncGenerator[bool]:
-        """Wait until no call is running, and hold back other calls during the block.
+        """Wait until no other call is running, and hold back other calls in the block.
 
         Yields:
-            Whether the call is alone in the process. It isn't if the calls of another
+            Whether the call is alone in the process. It isn't alone if calls of another
             coordinator of the process take too long to end.
         """
         while self._alone is not None:
@@ -141,8 +146,8 @@ class Calls:
                 await self._changed.wait()
             yield await self._hold_others_back()
         finally:
-            # If this call paused, it gave up its right, and another saga may have the
-            # right now.
+            # If this call has paused, it gave up the right to be alone, and another
+            # saga may have that right now.
             if self._alone == saga_id:
                 self._end_alone()
             self._running.discard(saga_id)
@@ -160,7 +165,7 @@ class Calls:
     def pause(self, saga_id: str) -> bool:
         """Stop counting a saga's call while the call waits for another saga.
 
-        Until `resume`, the call holds back no other call.
+        If the call is made alone, it stops holding back other calls.
 
         Returns:
             Whether a call of the saga was running.
@@ -175,7 +180,7 @@ class Calls:
         return True
 
     def resume(self, saga_id: str) -> None:
-        """Count a call again after its wait for another saga."""
+        """Count a call as running again after its wait for another saga."""
         self._running.add(saga_id)
 
     def _end_alone(self) -> None:
@@ -183,7 +188,11 @@ class Calls:
         _process.release(self)
 
     async def _hold_others_back(self) -> bool:
-        """Wait until no other coordinator makes a call; return False on time-out."""
+        """Become the holder, and wait for the calls of the other coordinators.
+
+        Returns:
+            False if this took longer than the maximum wait.
+        """
         until = time.monotonic() + _MAXIMUM_WAIT_SECONDS
         while not _process.try_to_hold(self) or any(
             other.is_busy for other in _process.others(self)
@@ -194,11 +203,11 @@ class Calls:
             await anyio.sleep(_POLL_SECONDS)
         return True
 
-    async def _is_held_back(self) -> bool:
-        """Wait for a call that another coordinator makes alone.
+    async def _wait_for_holder(self) -> bool:
+        """Wait until no coordinator of the process makes a call alone.
 
         Returns:
-            False if that call didn't end within the maximum wait.
+            False if such a call didn't end within the maximum wait.
         """
         until = time.monotonic() + _MAXIMUM_WAIT_SECONDS
         while _process.holder is not None:

@@ -1,11 +1,12 @@
-"""The time of day for sagas: it advances as the monotonic clock does.
+"""The time of day for sagas, which advances like the monotonic clock.
 
-Recorded times are times of day, because they must mean something to other processes and
-after a restart. But the wall clock may be set at any moment, by hand, by NTP or by the
-hypervisor, for good or for half a second. If sagas followed the wall clock, one second
-of wrong time could compensate each saga that has a deadline, and a retry that is due
-could wait for hours. So each saga keeps the time that it had when this process first
-saw it. A jump of the wall clock is logged, and no decision depends on it.
+Recorded times are times of day, because they must have the same meaning in other
+processes and after a restart. But the wall clock may be set at any moment, by hand, by
+NTP or by the hypervisor, permanently or for half a second. If sagas followed the wall
+clock, one second of wrong time could compensate each saga that has a deadline, or a
+retry that is due could wait for hours. So each saga uses the wall clock only once: when
+this process first reads the saga. From then on, its time advances with the monotonic
+clock. A jump of the wall clock is logged, and no decision depends on the jump.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("eventbraid.saga")
 
 CONFIRMATION = 5.0
-"""Seconds for which the wall clock must agree with the monotonic one to be trusted."""
+"""The seconds for which both clocks must agree before the wall clock is trusted."""
 
 _LOOK_INTERVAL = 0.5
 
@@ -52,7 +53,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use the present offset of the wall clock until another one is confirmed."""
+        """Use the present offset of the wall clock until a later one is confirmed."""
         self._wall = wall
         self.read_monotonic = monotonic
         self._since = monotonic()
@@ -110,7 +111,7 @@ class SagaClock:
 
     Args:
         clock: The clock of the process.
-        is_new: Whether the saga is started now. All its times are then made by this
+        is_new: Whether the saga is started now. If so, all its times come from this
             clock, and none is compared with a time of another clock.
 
     Attributes:
@@ -129,14 +130,14 @@ class SagaClock:
     def now(self) -> datetime:
         """Return the time of day for this saga.
 
-        Until the clock is confirmed, this is the earlier of two possible times. With
-        the later one, a deadline could seem to have passed, and the compensation that
-        follows can't be undone.
+        Until the clock is confirmed, two times are possible if it has jumped. The
+        earlier one is returned. With the later one, a deadline could seem to have
+        passed, and the compensation that follows can't be reversed.
         """
         clock, offset = self._clock, self._offset
         monotonic = clock.read_monotonic()
-        # Jumps of the wall clock are reported even if no time of another process is
-        # compared with it.
+        # `offset` logs the jumps of the wall clock. So call it at intervals, even if
+        # this saga no longer needs its result.
         if monotonic >= clock.next_look:
             clock.offset()
         if offset is None:
@@ -146,15 +147,16 @@ class SagaClock:
         return datetime.fromtimestamp(monotonic + offset, UTC)
 
     def bounded(self, due: datetime, longest: timedelta) -> datetime:
-        """Return a recorded due time, or an earlier one if it can't be right.
+        """Return a recorded due time, or an earlier time if the recorded one is wrong.
 
-        The wait began before this process first saw the saga. So a due time can't be
-        right if it is later than that moment plus the longest wait: it was recorded by
-        a wall clock that has been set back since, or by that of another machine.
+        The wait began before this process first read the saga. So a due time is wrong
+        if it is later than that moment plus the longest wait. Then it was recorded by a
+        wall clock that was ahead and has been set back, or by the wall clock of another
+        machine.
 
         Args:
             due: The due time.
-            longest: The longest wait that leads to it.
+            longest: The longest possible wait for it.
         """
         if self._offset is None:
             return due
@@ -162,7 +164,7 @@ class SagaClock:
         return due if due <= seen_at + longest + TOLERANCE else seen_at + longest
 
     def seconds_to_confirm(self) -> float:
-        """Return the seconds until times of other processes can be compared."""
+        """Return the seconds until times of other processes can be compared; 0: now."""
         return 0.0 if self.is_confirmed else self._clock.seconds_to_confirm()
 
 

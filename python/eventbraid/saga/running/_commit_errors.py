@@ -30,8 +30,8 @@ NOT_ABOUT_THE_STEP = (
 )
 """Errors that aren't a failure of the step.
 
-If one of them were recorded as a failure of the step, it would compensate a healthy
-saga.
+If such an error were recorded as a failure of the step, a healthy saga would be
+compensated.
 """
 
 REFUSALS = (CommandRejected, LimitExceeded)

@@ -1,9 +1,9 @@
 """Executes the compensation of a step: a call, or a command in one commit.
 
-The start of each attempt to call is recorded before the call is made, so a process that
-is killed during the call leaves a record of it. The next attempt has the same
-idempotency key. A compensation must have the right effect even if the action never
-happened, or takes effect only after the compensation.
+The start of each call is recorded before the call is made. So if the process is killed
+during the call, the log shows that the call may have been made. The next attempt has
+the same idempotency key. A compensation must have the right effect even if the action
+never took effect, or takes effect only after the compensation.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CompensationExecution:
     async def compensate(
         self, run: Run[Any], node: SagaStep[Any], attempt: int
     ) -> None:
-        """Make an attempt to compensate a step, after its start was recorded.
+        """Make an attempt to compensate a step; its start is recorded already.
 
         Raises:
             Defect: The step's code has a bug.
@@ -97,9 +97,9 @@ class CompensationExecution:
     async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Make the call of a compensation.
 
-        The call is shielded from cancellation until its result is recorded: an orderly
-        shutdown must not interrupt a refund halfway. The time-out of the call still
-        applies; the deadline of the saga doesn't.
+        The call is shielded from cancellation until its result is recorded, because an
+        orderly shutdown must not interrupt, for example, a refund. The time-out of the
+        call still applies, but not the deadline of the saga.
         """
         compensation = node.compensation
         if compensation is None:
@@ -179,7 +179,7 @@ class CompensationExecution:
 def _recorded_outcome(
     run: Run[Any], node: Step[Any, Any]
 ) -> StepCompleted[Any] | StepInDoubt:
-    """Return the recorded result of a step, or the reason why there is none."""
+    """Return the recorded result of a step, or why its outcome is in doubt."""
     result = run.state.progress.results.get(node.name)
     if result is None:
         return StepInDoubt(run.state.progress.branch.attempts.doubt or "lost")

@@ -37,7 +37,7 @@ def fold_data(
         saga: Its declaration.
         progress: The fold of its stream.
         history: Its events.
-        executed: The results of those local steps that have a ``then``.
+        executed: The results of the local steps that have a ``then``, by step name.
 
     Raises:
         SagaBlocked: The input can't be decoded.
@@ -71,7 +71,7 @@ def fold_result(
         saga: The saga's declaration.
         node: The step.
         data: The data before.
-        result: Returns the result, as it is recorded.
+        result: Returns the result, as decoded from its record.
 
     Raises:
         UnfitValue: ``then`` returned a value that is not a state of this saga.

@@ -26,7 +26,7 @@ class DefectBlock:
         self._journal = journal
 
     async def block(self, run: Run[Any], defect: Defect) -> None:
-        """Record a defect, and block the saga unless other compensations are left.
+        """Record a defect, and block the saga unless it is being compensated.
 
         Raises:
             SagaBlocked: The saga is blocked.
@@ -37,12 +37,14 @@ class DefectBlock:
             try:
                 await self._journal.commit(run, events, state)
             except LimitExceeded:
-                # The answer is too large to be recorded with the defect. So the
-                # receiver is called again after the correction.
+                # The receiver's answer is too large for a record. So the defect is
+                # recorded without the answer, and the receiver is called again after
+                # the correction.
                 found = DefectFound(defect, keeps_answer=False)
                 await self._journal.commit(run, *run.decide(found))
         if run.state.progress.compensating:
-            # The plan decides whether another step may be compensated meanwhile.
+            # Another step may be compensated meanwhile. The next action shows whether
+            # one is left.
             run.setbacks.add_defect(defect)
             return
         run.setbacks.add_block(is_outage=defect.is_outage)
@@ -60,14 +62,14 @@ class DefectBlock:
 
 
 def blocking_defect(run: Run[Any], trouble: Defect | Outage) -> Defect:
-    """Return the defect that blocks a saga; a long outage counts as a defect.
+    """Return the defect that blocks a saga; an outage that lasts long counts as one.
 
-    If the same outage is recorded as the saga's last defect, it blocks the saga again
-    at once, because it has lasted since that record.
+    If the saga's last recorded defect is the same outage, the outage has lasted since
+    that record. So it blocks the saga again at once.
 
     Raises:
-        Outage: The outage hasn't lasted for long; the action is taken again after a
-            pause.
+        Outage: The outage hasn't lasted long yet; the driver takes the action again
+            after a pause.
     """
     if isinstance(trouble, Defect):
         return trouble

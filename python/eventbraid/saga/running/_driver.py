@@ -58,7 +58,7 @@ class Pause:
 
 
 class Driver:
-    """Drives sagas. Each call of `drive` drives one, until it is at rest or must wait.
+    """Drives sagas: each call of `drive` drives one saga until it rests or must wait.
 
     Attributes:
         host: The task that entered the coordinator.
@@ -83,7 +83,8 @@ class Driver:
 
         Args:
             journal: Reads and writes the sagas' streams.
-            pause: Waits for seconds, and returns whether the coordinator is left.
+            pause: Waits for a number of seconds, and returns whether the coordinator is
+                being left.
         """
         self._journal = journal
         self._draw = random.Random().random
@@ -104,18 +105,19 @@ class Driver:
     ) -> Pause | Terminal | None:
         """Take the saga's actions one by one, until it is at rest or must wait.
 
-        Each action is planned from the log alone, and its result is in the log before
-        the next one is planned. So the process may be killed at any line: the next
-        coordinator folds the stream and plans the same action, or a later one.
+        Each action is planned from the log alone, and the result of an action is in the
+        log before the next action is planned. So the process may be killed at any line
+        of this code. The next coordinator folds the stream and plans the same action,
+        or the action after it.
 
         Args:
             run: The saga.
-            permit: The saga's permit; acquired here unless it is held.
+            permit: The saga's permit, which is acquired here unless it is held already.
             resumed: Whether the attempt in flight was made by a process that has ended.
 
         Returns:
-            A `Pause` if the saga must wait, a `Terminal` if it is at rest; None if it
-            must not be driven further here.
+            A `Pause` if the saga must wait, a `Terminal` if it is at rest, and None if
+            this coordinator must not drive it further.
 
         Raises:
             SagaBlocked: This program can't fold the saga's results, or the saga is
@@ -135,10 +137,11 @@ class Driver:
                     return end
                 resumed = False
             except VersionConflict:
-                # Another writer appended to the stream: this action wrote nothing.
+                # Another writer has appended to the stream, so the store has refused
+                # the records of this action.
                 run.mark_stale()
             except (OutcomeUnknown, RetriesExhausted):
-                # Only reading the log again shows whether the commit happened.
+                # The commit may or may not have happened; only the log shows it.
                 await anyio.sleep(pause_after_contention(self._draw()))
                 run.mark_stale()
             except Outage as outage:
@@ -148,21 +151,22 @@ class Driver:
                 if self.host.is_cancelled:
                     raise
                 # Other code of the program cancelled the task of this saga. If that
-                # request stayed pending, it would cancel the next wait, too.
-                SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
+                # cancellation request stayed pending, it would cancel the next wait,
+                # too.
+                SAGA.warning("the task of saga %r was cancelled; it continues", run.id)
                 await drop_cancellation_requests(0)
-                # The same code may cancel the task at each action, so the next action
-                # follows a pause.
+                # The same code may cancel the task at each action. A pause before the
+                # next action prevents a busy loop.
                 run.setbacks.add_outage()
                 return self._pause_after_outage(run, resumed=resumed)
         return None
 
     def seconds_until_tried_again(self, run: Run[Any]) -> float:
-        """Return the pause after which a saga that an outage blocks is tried again."""
+        """Return the pause before another try of a saga that an outage blocks."""
         return pause_while_blocked(run.setbacks.outage_blocks, self._draw())
 
     async def record_wait(self, run: Run[Any]) -> None:
-        """Record that a saga's call waits for another saga, if it is made alone."""
+        """Record that a call is no longer alone, because it waits for another saga."""
         await self._dispatch.record_wait(run)
 
     def _may_drive(self, run: Run[Any]) -> bool:
@@ -176,7 +180,7 @@ class Driver:
     async def _take_next_action(
         self, run: Run[Any], *, resumed: bool
     ) -> Pause | Terminal | None:
-        """Take one action; return None if the next one may follow."""
+        """Take one action; return None if the next action may follow at once."""
         if run.is_stale:
             await self._journal.reload(run)
         if not run.clock.is_confirmed and (seconds := seconds_to_confirm(run)):
@@ -206,7 +210,7 @@ class Driver:
         return None
 
     async def _record_interruption(self, run: Run[Any]) -> bool:
-        """Record the attempts that ended with their process; return whether any did."""
+        """Record the attempts that a crash ended; return whether there were any."""
         events, state = run.decide(Crash(self._draw()))
         if events:
             await self._journal.commit(run, events, state)

@@ -1,7 +1,7 @@
-"""The result of a local step's command, after its execution or after a resume.
+"""The result of a local step's command, after its execution or after a restart.
 
-The result has only facts that are in the log. So it is folded into the same state,
-whether the command has just been executed or its events are read back after a resume.
+The result has only facts that are in the log. So its fold gives the same state,
+whether the command has just been executed or its events are read back from the log.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PAGE = 32
 
 
 def own_part(executed: Executed, saga_id: str) -> Executed:
-    """Return the command's part of a commit, without the record of the step.
+    """Return the part of a commit that the command wrote, without the step's record.
 
     Args:
-        executed: The whole commit; its last event is the record.
+        executed: The whole commit; its last event is the record of the step.
         saga_id: The saga's stream.
     """
     events = tuple(map(_as_recorded, executed.events[:-1]))
@@ -42,13 +42,13 @@ def own_part(executed: Executed, saga_id: str) -> Executed:
 async def recall(store: AsyncStore, record_position: int, cause: str) -> Executed:
     """Read the result of a local step's command from the log.
 
-    The command's events are directly before the record of the step in the log, and
-    their causation id is the key of the step.
+    In the log, the command's events are directly before the record of the step. Their
+    causation id is the idempotency key of the step.
 
     Args:
         store: The store.
-        record_position: The position of the record of the step.
-        cause: The step's key.
+        record_position: The position of the step's record.
+        cause: The step's idempotency key.
     """
     found: list[RecordedEvent] = []
     whole = True
@@ -66,7 +66,7 @@ async def recall(store: AsyncStore, record_position: int, cause: str) -> Execute
 
 
 def _as_recorded(event: object) -> object:
-    """Return an event as a later read of the log returns it."""
+    """Return an event as a later read of the log would return it."""
     kind: type = type(event)
     if is_frozen_class(kind):
         return event

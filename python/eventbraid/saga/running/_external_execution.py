@@ -1,9 +1,9 @@
-"""Executes an external step: calls its receiver, and resolves a doubtful outcome.
+"""Executes an external step: calls its receiver, and clears up a doubtful outcome.
 
-The start of the call is recorded before the call is made. So if a process is killed
-during the call, the log shows that the call may have had its effect. The next process
-asks the receiver, or makes the call again with the same idempotency key. At a receiver
-that honours the key, any number of such calls have one effect.
+The start of the call is recorded before the call is made. So if the process is killed
+during the call, the log shows that the call may have taken effect. The next process
+asks the receiver for the outcome, or makes the call again with the same idempotency
+key. At a receiver that honours the key, any number of such calls have one effect.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ExternalExecution:
         self._successes = SuccessRecorder(journal, failures, outages, draw)
 
     async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Make an attempt of an external step, after its start was recorded.
+        """Make an attempt of an external step; its start is recorded already.
 
         Raises:
             Defect: The step's code has a bug.
@@ -63,9 +63,9 @@ class ExternalExecution:
         """
         context = step_context(run, node, attempt)
         if run.state.progress.branch.attempts.crashes:
-            # The previous attempt may have had its effect. The receiver is asked during
-            # a recorded attempt, because asking may crash this process as well, and
-            # then the crash is counted.
+            # The previous attempt may have taken effect, so ask the receiver. The
+            # question, too, may crash this process. It is part of this attempt, whose
+            # start is recorded, so that such a crash is counted.
             answered = await self._ask_receiver(run, node, context)
             if answered is not None:
                 await self._successes.record(
@@ -89,7 +89,7 @@ class ExternalExecution:
             await self._settle(run, node, context, outcome)
 
     async def record(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Record the success of a step whose answer is in an earlier record.
+        """Record the success of a step whose answer was recorded with a defect.
 
         Raises:
             Defect: The step's code still has a bug.
@@ -112,9 +112,9 @@ class ExternalExecution:
         context: StepContext[Any],
         outcome: StepFailure | Bug,
     ) -> None:
-        """Record a failed attempt; ask the receiver first if its effect is in doubt.
+        """Record a failed attempt; if its effect is in doubt, ask the receiver first.
 
-        A proven failure had no effect, so it needs no question.
+        A proven failure had no effect, so the receiver needn't be asked.
         """
         if isinstance(outcome, Bug):
             raise Defect(node.name, "action", outcome.error) from outcome.error
@@ -131,7 +131,7 @@ class ExternalExecution:
     async def _ask_receiver(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
     ) -> StepCompleted[Any] | None:
-        """Ask the receiver for the result under the key; return None if it has none."""
+        """Ask the receiver for the result under the key; None if there is none."""
         ask = node.ask
         if ask is None:
             return None

@@ -20,9 +20,9 @@ def log_failure(
     """Log an attempt that failed.
 
     Args:
-        context: The context that the attempt was given.
-        where: The function that failed.
-        failure: What is known of the attempt.
+        context: The context that was passed to the attempt.
+        where: The kind of the function that failed.
+        failure: The failure.
         error: The exception that the attempt raised; None if it raised none.
     """
     text = "%s of step %r of saga %r failed in attempt %d: %s"

@@ -1,4 +1,4 @@
-"""Records failed attempts, and what each of them leads to."""
+"""Records failed attempts together with their consequences."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 
 class FailureRecorder:
-    """Records failed attempts of steps, and what each of them leads to.
+    """Records failed attempts of steps together with their consequences.
 
-    That is a retry, a replacing command, a compensation of the saga, or a stuck saga.
+    A failed attempt leads to a retry, to another command in place of the step, to a
+    compensation of the saga, or to a stuck saga.
     """
 
     __slots__ = ("_draw", "_journal")
@@ -46,7 +47,7 @@ class FailureRecorder:
     async def record(
         self, run: Run[Any], node: SagaStep[Any], failure: StepFailure
     ) -> None:
-        """Record a failed attempt, and what it leads to.
+        """Record a failed attempt and its consequence.
 
         Raises:
             Defect: The step's ``otherwise`` has a bug.
@@ -73,7 +74,7 @@ class FailureRecorder:
         context: StepContext[Any],
         error: Exception,
     ) -> None:
-        """Record that a step had its effect, but that its result can't be recorded."""
+        """Record that a step took effect, but that its result can't be recorded."""
         failure = unrecordable(error)
         log_failure(context, "action", failure, error)
         await self.record(run, node, failure)
@@ -117,17 +118,17 @@ class FailureRecorder:
 
 
 def _attempt(run: Run[Any]) -> int:
-    """Return the number of the attempt that failed; that of a local step is 1."""
+    """Return the number of the failed attempt; 1 if its start isn't recorded."""
     return max(run.state.progress.branch.attempts.number, 1)
 
 
 def unrecordable(error: Exception) -> StepFailure:
-    """Return the failure of a step that happened but has no recordable result."""
+    """Return the failure of a step that took effect without a recordable result."""
     message = f"it happened, but its result can't be recorded: {text_of(error)}"
     return StepFailure(type(error).__name__, message, doubt="lost")
 
 
 def _with_refusal(failure: StepFailure, refused: StepFailure) -> StepFailure:
-    """Return a failure, with the reason why the replacing command was refused."""
+    """Return a failure with the refusal of the replacing command added to its text."""
     both = f"{failure.message}; and what should take its place: {refused}"
     return StepFailure(failure.code, both, failure.facts, failure.doubt)

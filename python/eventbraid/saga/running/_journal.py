@@ -1,10 +1,10 @@
 """The only code that appends to the streams of sagas.
 
 Each commit expects the exact version of the saga's stream that this process has folded.
-So the store refuses the commit if another writer has appended a record, and the stream
-needn't be read again between two steps. Each commit of a driver also expects the
-fencing token of the saga's shard: the store refuses the records of a coordinator that
-lost the shard while it worked on the saga.
+If another writer has appended a record meanwhile, the store refuses the commit. So the
+stream needn't be read again between two steps. Each commit of a driver also expects the
+fencing token of the saga's shard. If the coordinator has lost the shard meanwhile, the
+store refuses its records.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Journal:
     async def commit(
         self, run: Run[S], events: Sequence[SagaEvent], state: SagaState[S]
     ) -> None:
-        """Record transitions, then advance the run to the state after them.
+        """Append records, then advance the run to the state after them.
 
         Args:
             run: The saga.
@@ -109,24 +109,26 @@ class Journal:
         *,
         cause: str,
     ) -> Executed:
-        """Execute a command and record transitions in the same commit.
+        """Execute a command and append records in the same commit.
 
-        The records are the last events of the commit. So a local step happens exactly
-        once: a crash leaves either its events and its record in the log, or neither.
+        The records are the last events of the commit. So a local step is executed
+        exactly once: after a crash, the log has both the command's events and the
+        step's record, or neither.
 
         Args:
             run: The saga.
             command: The command.
             events: The records of a decision.
             state: The saga's state after them.
-            cause: The key of the step, which becomes the causation id of the command's
-                events.
+            cause: The idempotency key of the step, which becomes the causation id of
+                the command's events.
 
         Returns:
             The whole commit, the records included.
 
         Raises:
-            CommandDefect: A function of the command raised an error of a store.
+            CommandDefect: A function of the command raised an error of the classes that
+                the store raises.
             CommandRejected: A business rule rejected the command, or UTF-8 can't encode
                 a text in one of its events; nothing was recorded.
             LeaseLost: Another coordinator has the saga's shard.
@@ -178,25 +180,25 @@ class Journal:
         defect: Defect,
         shard_lease: ShardLease | None,
     ) -> StreamHead:
-        """Record a defect in ``then`` that prevents a saga from being read back.
+        """Record a defect that prevents the fold of a saga's results.
 
         Args:
             progress: The saga's progress.
             head: The head of its stream.
             defect: The defect.
-            shard_lease: The lease under which the saga is driven here; None if another
-                coordinator drives it, and records the defect itself.
+            shard_lease: The lease under which the saga is driven here. None if another
+                coordinator drives the saga; that coordinator records the defect itself.
 
         Returns:
-            The head of the stream, as far as it is known.
+            The head of the stream; without the new record if its append failed.
         """
         events, reached = decide_without_declaration(progress, Unfoldable(defect))
         if not events or shard_lease is None:
             return head
         batch = batch_of(reached, head, events)
         expect = {progress.id: head.version, **shard_lease.fence}
-        # A failed append needs no handling: this coordinator or the next one reads the
-        # saga again and meets the same defect.
+        # A failed append needs no handling: at the next read of the saga, this
+        # coordinator or another one finds the same defect.
         with suppress(VersionConflict, OutcomeUnknown):
             await self._append(batch, expect)
             return batch.head
@@ -236,8 +238,8 @@ class Journal:
     ) -> None:
         """Advance a run to the committed state, and report the transitions.
 
-        A process that is killed before this line has lost nothing: its successor folds
-        the same progress from the log.
+        If the process is killed before this call, nothing is lost: the next process
+        folds the same state from the log.
         """
         run.advance(state, head)
         if self._observer is not None:
@@ -245,11 +247,11 @@ class Journal:
 
 
 def _expectations(run: Run[Any]) -> dict[str, int]:
-    """Return what each commit of a saga expects: its version and the fencing token.
+    """Return the expectations of a saga's commits: its version and the fencing token.
 
-    Because of the version, the store refuses a decision that was made without the last
-    record of the stream. Because of the token, it refuses a decision of a coordinator
-    whose lease another coordinator has acquired.
+    Because of the version, the store refuses a decision that was made before the last
+    record of the stream was read. Because of the token, it refuses a decision of a
+    coordinator that has lost the lease.
     """
     expect = {run.id: run.head.version}
     if run.shard_lease is not None:
@@ -260,7 +262,7 @@ def _expectations(run: Run[Any]) -> dict[str, int]:
 def _raise_if_lease_is_lost(
     shard_lease: ShardLease | None, error: EventbraidError
 ) -> None:
-    """Raise `LeaseLost` for a conflict at the fencing token."""
+    """Raise `LeaseLost` if the fencing token caused the conflict."""
     if shard_lease is None or not isinstance(error, VersionConflict):
         return
     lost = lost_error(shard_lease.lease, shard_lease.token, error)
@@ -271,9 +273,9 @@ def _raise_if_lease_is_lost(
 def _is_of_encoding(error: EventbraidError) -> bool:
     """Return whether UTF-8 can't encode a text in an event.
 
-    A text from outside may contain half a character (a lone surrogate). That is a fault
-    of the data and not a bug in the program. So it fails the step, as an event that is
-    too large does.
+    A text from outside may contain half a character (a lone surrogate). This is a fault
+    of the data and not a bug in the program. So it fails the step, like an event that
+    is too large.
     """
     is_of_event = isinstance(error, InvalidArgument) and error.what == "event"
     return is_of_event and isinstance(error.__cause__, UnicodeEncodeError)

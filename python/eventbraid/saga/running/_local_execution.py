@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class LocalExecution:
     """Executes the commands of local steps.
 
-    If the process is killed before the commit, the command had no effect. If it is
-    killed after the commit, the step is done. So a local step is executed exactly once.
+    If the process is killed before the commit, the command had no effect. If the
+    process is killed after the commit, the step is done. So a local step is executed
+    exactly once.
     """
 
     __slots__ = ("_failures", "_journal", "_outages")
@@ -60,12 +61,13 @@ class LocalExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         context = step_context(run, node, attempt)
-        # If the step has a `then`, the records of the next step depend on data that
-        # only the commit provides.
+        # If the step has a `then`, the data after the step are known only after the
+        # commit, so the next step can't start in the same commit.
         events, state = run.decide(Success(proceeds=node.then is None))
         try:
-            # The command is built apart from its execution. If the function raises an
-            # error of a store, that must not be taken for an error of this store.
+            # The command is built here, not inside `execute`. If the user's function
+            # raises an error of another store, this error must not count as one of the
+            # saga's store.
             command = call_local(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
                 run, command, events, state, cause=context.idempotency_key
@@ -87,7 +89,8 @@ class LocalExecution:
     ) -> None:
         """Fold the result of a committed command, which must not be executed again.
 
-        If this process is killed here, the next one folds the same result from the log.
+        If this process is killed here, the next process folds the same result from the
+        log.
         """
         outages = 0
         while True:

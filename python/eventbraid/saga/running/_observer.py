@@ -1,4 +1,4 @@
-"""Recorded transitions, as a coordinator passes them to ``on_event``."""
+"""The transitions that a coordinator reports to ``on_event`` after each commit."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def report_transitions(
     """Call the observer with each record of a commit.
 
     Raises:
-        CoordinatorClosed: The observer raised. The commit is durable already, so the
-            observer's exception must not count as a failure of the step. The
-            coordinator ends instead.
+        CoordinatorClosed: The observer raised. The records are durable already, so the
+            exception must not count as a failure of the step. The coordinator ends
+            instead.
     """
     try:
         for event in events:

@@ -14,34 +14,35 @@ if TYPE_CHECKING:
 
 
 class OutagePause:
-    """Waits before a function that met an outage is called again."""
+    """Pauses before a function that an outage interrupted is called again."""
 
     __slots__ = ("_draw", "_pause")
 
     def __init__(
         self, draw: Callable[[], float], pause: Callable[[float], Awaitable[bool]]
     ) -> None:
-        """Wait through the worker pool, which ends each pause at a stop.
+        """Use the pause of the worker pool, which ends early at a stop.
 
         Args:
             draw: Draws a number from 0 to 1, for the jitter.
-            pause: Waits for seconds, and returns whether the coordinator is left.
+            pause: Waits for a number of seconds, and returns whether the coordinator is
+                being left.
         """
         self._draw = draw
         self._pause = pause
 
     async def wait(self, run: Run[Any], outage: Outage, outages: int) -> None:
-        """Wait for the end of an outage.
+        """Wait before the next call, or raise if the outage lasts too long.
 
         Args:
             run: The saga.
             outage: The outage.
-            outages: The number of outages of this call in a row.
+            outages: The number of outages in a row, for the same step.
 
         Raises:
-            Defect: There were too many outages, or the coordinator is left. The
-                receiver's answer is recorded with the defect, so the receiver isn't
-                called again.
+            Defect: There were too many outages, or the coordinator is being left. The
+                defect has the receiver's answer, which is recorded with it. So the
+                receiver isn't called again.
         """
         log_outage(run.id, outage)
         is_left = outages < MAXIMUM_OUTAGES and await self._pause(

@@ -1,4 +1,4 @@
-"""Long work on an event loop, in slices between which other tasks run."""
+"""Divides long work on an event loop into slices, so that other tasks can run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from anyio.lowlevel import checkpoint
 
 SLICE_SECONDS = 0.002
-"""The time for which work may continue before other tasks get a turn.
+"""The length of a slice of work, after which other tasks of the loop run.
 
-A slice may exceed it by the longest time between two calls of `yield_if_due`.
+A slice may be longer, by the time between two calls of `yield_if_due`.
 """
 
 TASKS_A_TURN = 32
-"""The number of tasks that are started or woken before the loop runs them."""
+"""The number of tasks that are started or woken in one slice."""
 
 
 class Pace:
@@ -26,14 +26,15 @@ class Pace:
         """Begin a slice.
 
         Args:
-            most: The maximum number of items in a slice; None: only its time counts.
+            most: The maximum number of items in a slice; None: only the time limits a
+                slice.
         """
         self._most = math.inf if most is None else most
         self._left = self._most
         self._began = time.perf_counter()
 
     async def yield_if_due(self) -> None:
-        """Yield to the event loop if the slice is over; call it once per item."""
+        """Yield to the event loop if the slice is over; to be called once per item."""
         self._left -= 1
         if self._left <= 0 or time.perf_counter() - self._began >= SLICE_SECONDS:
             await checkpoint()

@@ -1,4 +1,4 @@
-"""The pauses of a saga that meets contention or outages."""
+"""The lengths of a saga's pauses after contention and after outages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ _CONTENTION_SECONDS = 0.05
 
 
 def pause_after_contention(chance: float) -> float:
-    """Return the seconds to wait after a command met too many conflicts.
+    """Return the seconds to wait after too many conflicts with other writers.
 
     Args:
-        chance: A draw from 0 to 1, so that the rivals don't retry at the same time.
+        chance: A random number from 0 to 1, so that the writers don't all retry at the
+            same time.
     """
     return _CONTENTION_SECONDS * (1 + chance)
 
 
 MAXIMUM_OUTAGES = 10
-"""The number of outages in a row after which a saga is blocked: half a minute."""
+"""The number of outages in a row after which a saga is blocked, in about 30 s."""
 
 _FIRST_PAUSE_SECONDS = 0.05
 _MAXIMUM_PAUSE_SECONDS = 5.0
@@ -29,8 +30,8 @@ def pause_after_outage(outages: int, chance: float) -> float:
 
     Args:
         outages: The number of outages in a row.
-        chance: A draw from 0 to 1, so that sagas that failed together don't continue
-            together.
+        chance: A random number from 0 to 1, so that sagas that failed at the same time
+            don't continue at the same time.
     """
     growth = 2.0 ** min(outages - 1, _MAXIMUM_DOUBLINGS)
     full: float = min(_FIRST_PAUSE_SECONDS * growth, _MAXIMUM_PAUSE_SECONDS)
@@ -42,8 +43,8 @@ def pause_while_blocked(blocks: int, chance: float) -> float:
 
     Args:
         blocks: The number of times in a row that an outage has blocked the saga.
-        chance: A draw from 0 to 1, so that sagas that were blocked together don't
-            continue together.
+        chance: A random number from 0 to 1, so that sagas that were blocked at the same
+            time don't continue at the same time.
     """
     growth = 2.0 ** min(blocks - 1, _MAXIMUM_DOUBLINGS)
     full: float = min(_BLOCKED_SECONDS * growth, _MAXIMUM_BLOCKED_SECONDS)

@@ -1,9 +1,9 @@
-"""Permits to work on a saga: they limit the number of sagas at work.
+"""Permits to work on a saga, which limit the number of sagas at work.
 
-A function of a saga's step may start other sagas and wait for their results. If its
-saga kept its permit during the wait, the waiting sagas could hold all permits, and the
-sagas that they wait for could never get one: a deadlock. So a waiting saga lends its
-permit. A permit has four states::
+A function of a saga's step may start other sagas and wait for their results. If waiting
+sagas kept their permits, they could hold all permits, and the sagas that they wait for
+could never get one: a deadlock. So a waiting saga lends its permit. A permit has four
+states::
 
                  acquire                lend
     NOT_HELD ---------------> HELD ---------------> LENT
@@ -14,9 +14,10 @@ permit. A permit has four states::
                                  end of the `with` block
 
 A ``LENT`` permit counts as free while a function of its saga waits for another saga.
-When that wait ends, the saga takes a permit back at once, even if none is free, because
-the time-out of its function has been running all the time. The number of sagas at work
-may then exceed the maximum. The next request waits until the number is below it.
+When that wait ends, the saga takes its permit back at once, even if none is free,
+because the time-out of the function runs also during the wait. So the number of sagas
+at work may exceed the maximum. The next request for a permit waits until the number is
+below the maximum.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Permits:
         try:
             await granted.wait()
         except BaseException:
-            # A cancelled request may have been granted in the same turn of the loop.
-            # Unless that permit is released here, it is lost for good.
+            # A request may be granted and cancelled in the same turn of the event loop.
+            # Unless its permit is released here, the permit is lost for good.
             if granted.is_set():
                 self.release()
             else:
@@ -100,7 +101,7 @@ class Permits:
     def reclaim(self) -> None:
         """Acquire a permit at once, even if none is free.
 
-        Later requests wait until fewer permits than the maximum are held.
+        Later requests wait until the number of held permits is below the maximum.
         """
         self._free -= 1
 
@@ -117,14 +118,14 @@ class Permits:
                 self._interruptible.discard(scope)
 
     def close(self) -> None:
-        """Cancel the waits of steps for other sagas: no waiting saga continues here."""
+        """Cancel the waits of steps for other sagas; the coordinator is being left."""
         self._is_closed = True
         for scope in [*self._interruptible]:
             scope.cancel()
 
 
 class Permit:
-    """The permit of one saga; the end of the ``with`` block returns it.
+    """The permit of one saga; at the end of the ``with`` block it is returned.
 
     Args:
         permits: The permits of the coordinator.
@@ -141,7 +142,7 @@ class Permit:
         self._enter(state)
 
     def __enter__(self) -> Self:
-        """Return the permit, which may be acquired before the block or inside it."""
+        """Return this permit, which may be acquired before the block or inside it."""
         return self
 
     def __exit__(
@@ -152,42 +153,43 @@ class Permit:
     ) -> None:
         """Return the permit to the coordinator, also after an error."""
         was_held = self.is_held
-        # A function may still run after the work on its saga has ended. In this state
-        # the function can't take the permit back.
+        # A function of the saga may still run after the work on the saga has ended. In
+        # the state `RETURNED`, the function can't take the permit back.
         self._enter(State.RETURNED)
         if was_held:
             self._permits.release()
 
     def belongs_to(self, permits: Permits) -> bool:
-        """Return whether this is a permit of the given coordinator."""
+        """Return whether this permit is one of the given permits."""
         return self._permits is permits
 
     def acquire_nowait(self) -> bool:
-        """Acquire a permit if one is free; return whether this one is held."""
+        """Acquire this permit if one is free; return whether it is held now."""
         if self._permits.acquire_nowait():
             self._enter(State.HELD)
         return self.is_held
 
     async def acquire(self) -> None:
-        """Acquire the permit; wait until one is free.
+        """Acquire this permit; wait until one is free.
 
-        The permit may be lent: if a function returns but leaves a task behind that
-        still waits for another saga, the driver acquires the permit again here.
+        The permit may be in the state `LENT`: a function may return and leave a task
+        behind that still waits for another saga. The driver then acquires the permit
+        again here.
         """
         await self._permits.acquire()
         self._enter(State.HELD)
 
     def pass_on(self) -> Permit:
-        """Return a permit for the task that continues the work; it replaces this one.
+        """Return a new permit in this state, for the task that continues the work.
 
-        The ``with`` block of this permit then returns nothing to the coordinator.
+        The new permit replaces this one, whose ``with`` block then returns nothing.
         """
         successor = Permit(self._permits, self._state)
         self._enter(State.RETURNED)
         return successor
 
     def lend(self) -> None:
-        """Count the permit as free while a function of the saga waits for another."""
+        """Count the permit as free while a function waits for another saga."""
         if self.is_held:
             self._enter(State.LENT)
             self._permits.release()

@@ -1,11 +1,11 @@
 """Builds the events of a saga's records, with their metadata.
 
-Each record has three facts besides its body. ``v`` is the schema version of its class.
-The correlation id is the saga's id: it is the same for everything that a saga records
-and that its commands write. The causation id is the id of the event that led to the
-record: the last record on which the decision was based. So the records of one commit
-have the same cause. If the start of the saga is among them, it is the cause of the
-other ones. From each record, the causes lead back to the start of the saga.
+The metadata of each record has three fields. ``v`` is the schema version of the
+record's class. The correlation id is the saga's id; all events that the saga's commands
+write have it, too. The causation id is the id of the event that led to the record: the
+last record on which the decision was based. So the records of one commit have the same
+cause. The exception is the commit of the saga's start: the start is the cause of the
+commit's other records. From each record, the causes lead back to the start of the saga.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StreamHead(msgspec.Struct, frozen=True, gc=False):
-    """The end of a saga's stream: the version and the cause for its next record.
+    """The end of a saga's stream, as the next append needs it.
 
     Attributes:
         version: The version of the stream.
@@ -45,7 +45,7 @@ class StreamHead(msgspec.Struct, frozen=True, gc=False):
 
 
 def head_of(recorded: Sequence[RecordedEvent]) -> StreamHead:
-    """Return the head of a stream that was read from its first record to its last."""
+    """Return the head of a stream from all of its records."""
     return StreamHead(len(recorded), str(recorded[-1].event_id))
 
 
@@ -54,8 +54,8 @@ def head_of_new_saga(saga_id: str, cause: str | None) -> StreamHead:
 
     Args:
         saga_id: The saga's id.
-        cause: The last record of the saga whose step starts this one. None if no step
-            starts it; the cause is then the new saga's own id.
+        cause: The id of the last record of the saga whose step starts this one. None if
+            no step starts it; the cause is then the new saga's own id.
     """
     return StreamHead(0, saga_id if cause is None else cause)
 
@@ -74,7 +74,7 @@ class RecordBatch(msgspec.Struct, frozen=True):
     head: StreamHead
 
     def as_writes(self) -> list[EncodedWrite]:
-        """Return the records for a commit together with the events of a command."""
+        """Return the records as writes that a command's commit can contain."""
         pairs = zip(self.encoded, self.events, strict=True)
         return [
             EncodedWrite(encoded.stream, event, encoded=encoded)
@@ -87,14 +87,14 @@ def batch_of(
 ) -> RecordBatch:
     """Build the records of one commit, and the notices that belong to them.
 
-    The last record gets its id here and not from the store, because that id is the
-    cause of the records of the next commit. If the store assigned the id, each commit
-    would have to be read back. The end of a saga gets no id here, because it is the
-    cause of nothing; a late answer after the end has the same cause as the end.
+    The last record gets its id here and not from the store, because its id is the cause
+    of the records of the next commit. If the store assigned the id, each commit would
+    have to be read back. The record that ends a saga gets no id here, because it is
+    never a cause. If a late answer follows it, both have the same cause.
 
     Args:
         progress: The saga's progress after the records.
-        head: The head of its stream before.
+        head: The head of the saga's stream before.
         events: The records, in order; at least one.
     """
     saga_id, cause = progress.id, head.cause

@@ -41,28 +41,31 @@ class Timer(Protocol):
 
 
 class Run(Generic[S]):
-    """One saga in this process: its recorded state, and the callers that wait for it.
+    """One saga in this process: its recorded state, and the wait of its callers.
 
-    Only the methods below change a run. All of them run on one event loop, so they need
-    no lock. But any attribute may have changed after an ``await``, because other tasks
-    note here what they found in the log.
+    Only the methods of this class change a run. All of them run on one event loop, so
+    they need no lock. But after each ``await`` any attribute may have changed, because
+    other tasks call these methods when they find records in the log.
 
     Attributes:
         id: The saga's id.
         saga: Its declaration.
         clock: The time of day for this saga.
-        state: Its state as of `head`: the folds of its stream and of its results.
-        head: The end of its stream, as far as it is folded.
-        claimed: The version up to which the records of the stream may be this run's
-            own: an append may be in the log before it returns. A record above this
-            version is another writer's.
-        is_stale: Whether the stream has, or may have, records that aren't folded.
-        is_taken_over: Whether another process may have ended during the next action.
-        shard_lease: The lease under which it is driven; None if it isn't driven here.
-        setbacks: What has kept the saga from its next action.
-        at_rest: An event that is set while the saga isn't driven further here.
-        error: Why the saga isn't driven further here; None if it has ended, is stuck,
-            or is driven.
+        state: Its state at `head`: the folds of its stream and of its results.
+        head: The end of the part of its stream that is folded.
+        claimed: The version that this run's last append has reached, or will reach if
+            it succeeds. The log follower may read a record before its append returns. A
+            record above this version is another writer's.
+        is_stale: Whether the stream may have records that aren't folded.
+        is_taken_over: Whether another process drove the saga before, and may have ended
+            during the action that is next here.
+        shard_lease: The lease under which the saga is driven; None if it isn't driven
+            here.
+        setbacks: The outages and defects that have delayed the saga in this process.
+        at_rest: An event for waiting callers. It is set while the saga isn't driven
+            further.
+        error: Why the saga isn't driven further; None if it has ended, is stuck, or is
+            driven.
     """
 
     __slots__ = (
@@ -119,21 +122,21 @@ class Run(Generic[S]):
     def decide(
         self, outcome: ActionOutcome | Request
     ) -> tuple[tuple[SagaEvent, ...], SagaState[S]]:
-        """Return the records that follow now, and the state after them.
+        """Return the records that follow from an outcome, and the state after them.
 
-        Nothing is changed here: the journal commits the records, and advances the run.
+        The run isn't changed here: the journal commits the records, then advances it.
         """
         return decide(self.saga, self.state, outcome, self.clock.now())
 
     def copy(self) -> Run[S]:
-        """Return a run for a person's decision, which needs no lease."""
+        """Return a copy without a lease, for the record of a person's decision."""
         return Run(self.saga, self.state, self.head, self.clock)
 
     def claim(self, version: int) -> None:
-        """Announce an append up to a version, before it is made.
+        """Note the version that an append will reach, before the append is made.
 
-        The log follower may see the records before the append returns, and must not
-        take them for those of another writer.
+        The log follower may read the records before the append returns, and must not
+        take them for another writer's records.
         """
         self.claimed = version
 
@@ -144,16 +147,16 @@ class Run(Generic[S]):
         self.claimed = head.version
 
     def adopt(self, read: Run[S]) -> None:
-        """Adopt the state of another run of the saga, which was just read."""
+        """Adopt the state of another run of the saga, just read from the log."""
         self.advance(read.state, read.head)
         self.is_taken_over = read.is_taken_over
 
     def fold_data(self, data: Encoded[S]) -> None:
-        """Replace the data, after the result of a recorded step was folded in."""
+        """Replace the data by the fold that includes the result of a recorded step."""
         self.state = SagaState(self.state.progress, data)
 
     def bound_deadline(self, deadline: datetime) -> None:
-        """Bring the deadline forward in memory; its record isn't changed."""
+        """Set an earlier deadline in memory; the record isn't changed."""
         progress = structs.replace(self.state.progress, deadline=deadline)
         self.state = SagaState(progress, self.state.data)
 
@@ -164,28 +167,28 @@ class Run(Generic[S]):
     def begin_reload(self) -> None:
         """Mark the run as current, just before its stream is read.
 
-        A record that is appended during the read marks the run as stale again. After
-        the read, this method would remove that mark, and the record would be missed.
+        A record that is appended during the read marks the run as stale again. If the
+        mark were removed after the read instead, the read could miss that record.
         """
         self.is_stale = False
 
     # --- the lease under which it is driven ------------------------------------------
 
     def assign(self, shard_lease: ShardLease | None) -> None:
-        """Set the lease under which this coordinator drives the saga, or None."""
+        """Set the lease under which the saga is driven here; None if it isn't."""
         self.shard_lease = shard_lease
 
     def take_over(self) -> None:
-        """Note that another process may have ended during the saga's next action."""
+        """Note that another process drove the saga, and may have ended in an action."""
         self.is_taken_over = True
 
     def end_takeover(self) -> None:
-        """Note that no other process can have ended during the next action."""
+        """Note that the first action after the takeover was planned."""
         self.is_taken_over = False
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the lease is being given back, so that no further action begins."""
+        """Whether the lease is lost or given back, so that no further action begins."""
         return self.shard_lease is not None and self.shard_lease.is_leaving
 
     # --- the wait for its next attempt -----------------------------------------------
@@ -195,11 +198,11 @@ class Run(Generic[S]):
         self._timer = timer
 
     def end_sleep(self) -> None:
-        """Forget the timer; it has ended."""
+        """Remove the timer, which has ended."""
         self._timer = None
 
     def wake(self) -> None:
-        """End the wait for the next attempt at once, and read the stream again."""
+        """End the wait for the next attempt; the stream is read again before it."""
         self.is_stale = True
         if self._timer is not None:
             self._timer.wake()
@@ -217,7 +220,7 @@ class Run(Generic[S]):
         self.at_rest.set()
 
     def clear_at_rest(self) -> None:
-        """Let callers wait again for a saga that was at rest."""
+        """Let callers wait for the saga again, because it may be driven further."""
         self.error = None
         if self.at_rest.is_set():
             self.at_rest = anyio.Event()

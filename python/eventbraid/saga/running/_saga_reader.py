@@ -39,7 +39,7 @@ S = TypeVar("S")
 
 
 class SagaReader:
-    """Reads the streams of sagas; it writes nothing.
+    """Reads the streams of sagas; it appends no record.
 
     Attributes:
         clock: The clock of this process, for the sagas that are read.
@@ -62,10 +62,11 @@ class SagaReader:
         return recorded
 
     async def exists(self, saga_id: str) -> bool:
-        """Return whether a stream has events, after pending appends have ended.
+        """Return whether a stream has events; wait for pending appends first.
 
-        A read doesn't return an append that isn't durable yet. So this method commits
-        nothing but an expectation: the store orders that commit after the append.
+        A read doesn't return the events of an append that isn't durable yet. So this
+        method makes an empty append with an expectation, which the store validates
+        after the pending appends.
         """
         try:
             await self._store.append([], expect={saga_id: EXISTS})
@@ -81,7 +82,7 @@ class SagaReader:
         """Fold a saga's records into its progress; no declaration is needed.
 
         Raises:
-            SagaBlocked: The stream holds something that isn't a saga's record.
+            SagaBlocked: The stream has an event that isn't a saga's record.
         """
         _, progress = _folded_history(Progress(saga_id), recorded)
         return progress
@@ -110,7 +111,7 @@ class SagaReader:
         recorded: Sequence[RecordedEvent],
         history: Sequence[SagaEvent],
     ) -> Mapping[str, Executed]:
-        """Read back the results of those local steps that have a ``then``."""
+        """Read the results of the local steps that have a ``then`` from the log."""
         found: dict[str, Executed] = {}
         for record, event in zip(recorded, history, strict=True):
             if isinstance(event, StepSucceeded):
@@ -125,7 +126,7 @@ class SagaReader:
 
 @contextmanager
 def _unreadable_is_blocked(progress: Progress) -> Generator[None]:
-    """Raise `SagaBlocked` for an unreadable record: the store itself is healthy."""
+    """Raise `SagaBlocked` for an unreadable record, which is no fault of the store."""
     try:
         yield
     except (EventDecodeError, InvalidTransition, UnknownEventType) as error:

@@ -1,4 +1,4 @@
-"""The waits of a saga by its clock, and the limits of its deadline."""
+"""The waits of a saga, measured by its clock, and the limit of its deadline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def seconds_to_confirm(run: Run[Any]) -> float:
     """Return the seconds to wait until the saga's time is confirmed; 0 for no wait.
 
-    A deadline may only seem to have passed, because this process started with a wrong
-    wall clock. A compensation can't be undone, so the time must be confirmed first.
+    If this process started with a wrong wall clock, a deadline may seem to have passed
+    although it hasn't. A compensation can't be reversed, so the time must be confirmed
+    first.
     """
     progress = run.state.progress
     if progress.deadline is None or progress.status is not SagaStatus.RUNNING:
@@ -29,7 +30,7 @@ def seconds_to_confirm(run: Run[Any]) -> float:
 
 
 def seconds_until(run: Run[Any], until: datetime) -> float:
-    """Return the seconds until a time, or until the clock is confirmed if earlier."""
+    """Return the seconds until a time, or until the clock is confirmed, if earlier."""
     is_confirmed = run.clock.is_confirmed
     seconds = (until - run.clock.now()).total_seconds()
     if is_confirmed or run.state.progress.deadline is None:
@@ -38,10 +39,10 @@ def seconds_until(run: Run[Any], until: datetime) -> float:
 
 
 def bound_deadline(run: Run[Any]) -> None:
-    """Bring a deadline forward that is later than the saga's declaration allows.
+    """Limit a deadline that is later than the saga's declaration allows.
 
-    Such a deadline was recorded while a wall clock was ahead. Without the change, it
-    might not pass for years.
+    Such a deadline was recorded while a wall clock was ahead. Without this limit, the
+    deadline might not pass for years.
     """
     deadline, longest = run.state.progress.deadline, run.saga.deadline
     if deadline is None or longest is None:

@@ -1,7 +1,7 @@
-"""The setbacks that have kept a saga from its next action in this process.
+"""The setbacks of a saga in this process: its outages and its defects.
 
-Setbacks aren't recorded. Another process begins without them, because it may have other
-code, or run on another machine.
+Setbacks aren't recorded. Another process begins without setbacks, because it may have
+other code, or run on another machine.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Setbacks:
     """The outages of one saga in a row, and the defects of its compensations.
 
     Attributes:
-        outages: The number of outages in a row: the system refused something to a
-            function of a step, or other code cancelled the saga's task. An outage
-            spends no attempt.
+        outages: The number of outages in a row. In an outage, the system refused
+            something to a function of a step, or other code cancelled the saga's task.
+            An outage doesn't count as an attempt.
         outage_blocks: The number of times in a row that an outage has blocked the saga.
         defects: The defects of compensations in this program, by their steps.
     """
@@ -38,7 +38,7 @@ class Setbacks:
         self.defects: Mapping[str, Defect] = _NONE
 
     def end_outages(self) -> None:
-        """Reset the counts of outages, because an action was taken."""
+        """Reset the counts of outages, because an action has succeeded."""
         self.outages = self.outage_blocks = 0
 
     def add_outage(self) -> int:
@@ -47,7 +47,7 @@ class Setbacks:
         return self.outages
 
     def add_defect(self, defect: Defect) -> None:
-        """Add the defect of a compensation, which isn't attempted again here."""
+        """Add a defect of a compensation, which then isn't attempted again here."""
         self.defects = {**self.defects, defect.step: defect}
 
     def add_block(self, *, is_outage: bool) -> None:
@@ -55,12 +55,12 @@ class Setbacks:
         self.outage_blocks = self.outage_blocks + 1 if is_outage else 0
 
     def add_block_of_compensations(self) -> None:
-        """Count a block by an outage, if one of the compensations has an outage."""
+        """Count a block if an outage prevents one of the compensations."""
         if any(defect.is_outage for defect in self.defects.values()):
             self.outage_blocks += 1
 
     def forget_refused(self) -> None:
-        """Remove the outages, so that their compensations are attempted again."""
+        """Remove the defects that are outages, so that those steps are tried again."""
         self.defects = {
             step: defect
             for step, defect in self.defects.items()

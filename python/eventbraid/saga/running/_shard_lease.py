@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
 
 SHARDS = 16
-"""The number of shards. A different number would move sagas to different shards."""
+"""The number of shards. It must not change, because it determines a saga's shard."""
 
-# Applications can't use names with $, so their own leases can't have these names.
+# Applications can't use names that begin with $, so their own leases can't have these
+# names.
 _LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
 
 
@@ -33,14 +34,15 @@ def lease_of(shard: int, needed: Declaration | None = None) -> str:
 
     Args:
         shard: The shard.
-        needed: The declaration, for the lease of just its sagas in that shard.
+        needed: The declaration, for the delegated lease of its sagas in that shard;
+            None for the lease of the shard.
     """
     name = f"$saga-shard-{shard:02}"
     return name if needed is None else f"{name}-{needed.digest}"
 
 
 def shard_in(stream: str) -> int | None:
-    """Return the shard whose lease is recorded in a stream; None if there is none."""
+    """Return the shard to whose lease a stream belongs; None if it belongs to none."""
     found = _LEASE.fullmatch(stream.removeprefix(PREFIX))
     if found is None or int(found[1]) >= SHARDS:
         return None
@@ -48,18 +50,21 @@ def shard_in(stream: str) -> int | None:
 
 
 class ShardLease:
-    """A lease that this coordinator holds, from its acquisition to its loss.
+    """A lease that this coordinator holds, or has held.
 
     Attributes:
         shard: The shard.
-        needed: The declaration of its sagas; None for the lease of the shard itself.
+        needed: The declaration of the sagas, for a delegated lease; None for the lease
+            of the shard.
         token: The fencing token.
         lease: The name of the lease.
-        fence: What each commit of its sagas expects. The store refuses such a commit
-            after another coordinator has acquired the lease.
-        is_leaving: Whether its sagas begin no further action here.
+        fence: The expectation of the fencing token in each commit of its sagas. The
+            store refuses such a commit after another coordinator has acquired the
+            lease.
+        is_leaving: Whether the lease is lost or given back, so that its sagas begin no
+            further action here.
         was_released: Whether the previous holder released the lease. If so, that holder
-            didn't end in the middle of an action of these sagas.
+            didn't end in the middle of an action of the lease's sagas.
     """
 
     __slots__ = (
@@ -82,7 +87,7 @@ class ShardLease:
         *,
         was_released: bool = False,
     ) -> None:
-        """Begin without sagas that are worked on."""
+        """Begin without sagas at work."""
         self.shard = shard
         self.was_released = was_released
         self.needed = needed
@@ -94,12 +99,12 @@ class ShardLease:
         self._working = 0
 
     def leave(self) -> None:
-        """Let its sagas begin no further action here: it is given back, or lost."""
+        """Let the sagas of the lease begin no further action here."""
         self.is_leaving = True
 
     @property
     def working(self) -> int:
-        """The number of its sagas that are in the middle of an action."""
+        """The number of the lease's sagas that are in the middle of an action."""
         return self._working
 
     def begin_work(self) -> None:
@@ -111,9 +116,9 @@ class ShardLease:
         self._working -= 1
 
     def last_report(self, saga_id: str) -> object:
-        """Return the content of the last report of a blocked saga, or None."""
+        """Return the content of the last report that a saga is blocked, or None."""
         return self._reports.get(saga_id)
 
     def note_report(self, saga_id: str, what: object) -> None:
-        """Note the content of the last report of a blocked saga in the log."""
+        """Note the content of the last report that a saga is blocked."""
         self._reports[saga_id] = what

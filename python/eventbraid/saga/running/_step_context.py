@@ -1,4 +1,4 @@
-"""The contexts that the functions of a step are called with."""
+"""Builds the contexts that are passed to the functions of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def step_context(run: Run[Any], node: SagaStep[Any], attempt: int) -> StepContext[Any]:
-    """Return the context of a step's functions other than its compensation."""
+    """Return the context for the functions of a step other than its compensation."""
     key = forward_key(run.state.progress, node.name)
     return StepContext(
         state=run.state.data.read(),
@@ -31,7 +31,7 @@ def step_context(run: Run[Any], node: SagaStep[Any], attempt: int) -> StepContex
 def compensation_context(
     run: Run[Any], node: SagaStep[Any], attempt: int
 ) -> StepContext[Any]:
-    """Return the context of a step's compensation."""
+    """Return the context for the compensation of a step."""
     return StepContext(
         state=run.state.data.read(),
         saga_id=run.id,
@@ -47,8 +47,9 @@ def compensation_context(
 def renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
     """Return the context for the next function of the same attempt.
 
-    A mutable state is decoded again for each function. Otherwise the next function
-    would see what the previous one changed in the object, but not after a crash.
+    A mutable state is decoded again for each function. Otherwise a function would see
+    the changes that the previous function made to the object. After a crash between the
+    two, it wouldn't see them.
     """
     if run.saga.state_codec.is_frozen:
         return context

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class SuccessRecorder:
     """Records the successes of external steps.
 
-    The receiver has answered, and its effect is final. So no failure in this class may
-    lead to another call of the receiver: neither contention in the store, nor an outage
-    of the step's local code, nor a bug in that code.
+    The receiver has answered, and the effect of the call is final. So no failure in
+    this class may lead to another call of the receiver. Such failures are contention in
+    the store, an outage of the step's local code, and a bug in that code.
     """
 
     __slots__ = ("_draw", "_failures", "_journal", "_outages")
@@ -73,16 +73,16 @@ class SuccessRecorder:
         *,
         asked: bool = False,
     ) -> None:
-        """Record a success; repeat after each conflict with another writer.
+        """Record a success; try again after each conflict with another writer.
 
         Args:
             run: The saga.
             node: The step.
             context: The context of its call.
             result: The answer of the receiver.
-            doubted: The failure that left the outcome in doubt, if the receiver's
-                answer to ``ask`` has resolved the doubt.
-            asked: Whether the receiver was asked for the result.
+            doubted: The failure of the call, if the receiver's answer to ``ask`` then
+                proved that the call had succeeded; None otherwise.
+            asked: Whether the result comes from ``ask``.
 
         Raises:
             Defect: The step's code has a bug; the answer is recorded with the defect.
@@ -101,8 +101,9 @@ class SuccessRecorder:
                 await self._outages.wait(run, outage, outages)
             else:
                 return
-            # The stream may now have this success itself, if its outcome was unknown,
-            # or a decision after which the saga doesn't wait for the success.
+            # The stream may by now contain this success, if the outcome of its commit
+            # was unknown. Or it may contain a decision after which the saga no longer
+            # waits for the success.
             if not run.state.progress.awaits(node.name):
                 await self._record_late_answer(run, node, result)
                 return
@@ -125,7 +126,7 @@ class SuccessRecorder:
         command = _command_of(run, node, context, answer)
         data, defect = None, None
         if node.then is not None:
-            # A bug in `then` must not prevent the record that the step happened.
+            # A bug in `then` must not prevent the record of the success.
             data, defect = _data_after(run, node, answer)
         success = Success(
             answer.json, data, doubted, asked=asked, proceeds=defect is None
@@ -159,7 +160,7 @@ class SuccessRecorder:
         success: Success,
         failure: StepFailure,
     ) -> None:
-        """Record a step that happened, but whose command was refused."""
+        """Record a step that took effect, but whose command the store refused."""
         if node.kind is not StepKind.COMPENSATABLE or node.otherwise is not None:
             await self._failures.record(run, node, _doubted(failure))
             return
@@ -176,7 +177,7 @@ class SuccessRecorder:
     ) -> None:
         """Record an answer that arrived after the saga had continued without it.
 
-        An answer that can't be recorded is dropped. The compensation of the step then
+        An answer that can't be recorded is dropped; the compensation of the step then
         receives `StepInDoubt`.
         """
         while node.name not in run.state.progress.results:
@@ -215,7 +216,7 @@ def _command_of(
 def _data_after(
     run: Run[Any], node: Step[Any, Any], answer: Encoded[Any]
 ) -> tuple[Encoded[Any], Defect | None]:
-    """Return the data after a step; or the data before it, and the bug in ``then``."""
+    """Return the data after a step, or the data before it with the bug in ``then``."""
     try:
         return fold_result(run.saga, node, run.state.data, answer.read), None
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""The first action of a coordinator for a saga that another process has driven."""
+"""The first action of a coordinator for a saga that another process drove before."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 def first_action_after_takeover(run: Run[Any], action: Action) -> Action:
-    """Return the first action after a takeover, with a record for a local step.
+    """Return the first action after a takeover; record the start of a local step first.
 
     The previous process may have ended during this step, and this process may end
-    during it, too. Without a record of the attempt, such crashes couldn't be counted.
-    In all other cases the attempt of a local step isn't recorded, because a commit
-    before each local step would cost too much. It isn't recorded either if the step is
-    blocked and no process has ended during it: otherwise the saga's stream would grow
-    with each coordinator that meets the defect again.
+    during it, too. Without a record of the attempt's start, such crashes couldn't be
+    counted. In all other cases the start of a local step isn't recorded, because a
+    commit before each local step would cost too much. The start isn't recorded either
+    if the saga is blocked and the previous holder released the lease. That holder
+    didn't crash, and the saga's stream would grow with each coordinator that finds the
+    same defect.
     """
     if isinstance(action, Wait):
         return action

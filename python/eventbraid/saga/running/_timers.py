@@ -1,8 +1,8 @@
-"""The waits of sagas for their next attempt: one timer of the event loop for all.
+"""The waits of sagas for their next attempts, with one timer of the event loop.
 
-A saga that waits has no task. A task and a timer for each of them would cost memory.
-Also, all sagas that are due at the same moment would be woken in one turn of the event
-loop, which would delay all other tasks.
+A saga that waits has no task. A task and a timer for each waiting saga would cost
+memory. Also, the event loop would wake all sagas that are due at the same moment in one
+turn, which would delay all other tasks.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ class Timers:
     __slots__ = ("_changed", "_due", "_numbers", "_waiting", "_work_on")
 
     def __init__(self, work_on: Callable[[Run[Any], bool], None]) -> None:
-        """Begin without waits; `run` has to run in a task."""
+        """Begin without waits; a task must execute `run`."""
         self._work_on = work_on
-        # A wait that ended early stays in the heap until it is due, or until `sleep`
-        # removes it.
+        # A heap of waits by their due times. A wait that ended early stays in the heap
+        # until it is due, or until `sleep` removes it.
         self._due: list[tuple[float, int, SagaTimer]] = []
-        # Of two waits that are due at the same moment, the earlier one ends first.
+        # Of two waits that are due at the same moment, the one that began first ends
+        # first.
         self._numbers = itertools.count()
         self._waiting = 0
         self._changed = anyio.Event()
 
     def sleep(self, run: Run[Any], seconds: float, *, resumed: bool) -> None:
-        """Put a saga back to work after a time, or earlier if it is woken."""
+        """Put a saga back to work after some seconds, or earlier if it is woken."""
         timer = SagaTimer(self, run, resumed=resumed)
         run.begin_sleep(timer)
         self._waiting += 1
         if len(self._due) > _FEW and len(self._due) > 2 * self._waiting:
-            # Most of these waits were ended before they were due.
+            # More than half of the entries belong to waits that have ended. Remove
+            # them.
             self._due = [entry for entry in self._due if entry[2].is_waiting]
             heapq.heapify(self._due)
         due = time.monotonic() + seconds
@@ -61,7 +63,7 @@ class Timers:
             self._changed.set()
 
     async def run(self) -> None:
-        """End the waits that are due, a few at a time, until it is cancelled."""
+        """End the waits that are due, a few at a time, until this task is cancelled."""
         while True:
             pace = Pace(TASKS_A_TURN)
             while self._due and self._due[0][0] <= time.monotonic():
@@ -90,10 +92,11 @@ class SagaTimer:
     __slots__ = ("_resumed", "_run", "_timers")
 
     def __init__(self, timers: Timers, run: Run[Any], *, resumed: bool) -> None:
-        """Wait until it is woken or cancelled."""
+        """Begin the wait; it ends with `wake` or `cancel`."""
         self._timers = timers
         self._resumed = resumed
-        # None once the wait has ended, so that the heap keeps no ended saga alive.
+        # None after the wait has ended, so that the heap doesn't keep the run in
+        # memory.
         self._run: Run[Any] | None = run
 
     @property

@@ -1,8 +1,8 @@
-"""The task that works on a saga, as seen by the step functions that the task calls.
+"""The task that drives a saga, and the waits of its step functions for other sagas.
 
-A function of a step may wait for another saga of the same coordinator. During the wait,
-the saga of that function gives up what the other saga may need: its permit, and the
-right to make the only call of the process.
+A function of a step may wait for another saga of the same coordinator. The other saga
+may need what the waiting saga has: a permit, or the right to make a call alone. So the
+waiting saga gives both up during the wait.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Worker:
         run: The saga.
         permit: Its permit.
         calls: The calls of the coordinator.
-        record_wait: Records that a call which is made alone waits for another saga.
+        record_wait: Records that a saga's call is no longer alone, because it waits for
+            another saga.
     """
 
     __slots__ = (
@@ -46,7 +47,7 @@ class Worker:
         calls: Calls,
         record_wait: Callable[[Run[Any]], Awaitable[None]],
     ) -> None:
-        """Begin the work, in this task and in the tasks that it starts."""
+        """Become the current worker of this task and of the tasks that it starts."""
         self._run = run
         self._permit = permit
         self._calls = calls
@@ -58,7 +59,7 @@ class Worker:
         _worker.set(self)
 
     def end(self) -> None:
-        """End the work. Tasks that run longer are no part of it."""
+        """End the work; tasks that still run no longer count as part of it."""
         self._is_at_work = False
 
     @property
@@ -68,11 +69,14 @@ class Worker:
 
     @property
     def last_record(self) -> str:
-        """The id of the saga's last record, the cause of any saga that it starts."""
+        """The id of the saga's last record.
+
+        If the saga starts another saga, this id is recorded as the cause.
+        """
         return self._run.head.cause
 
     def belongs_to(self, permits: Permits) -> bool:
-        """Return whether the permit of the worker is from the given coordinator."""
+        """Return whether the permit of the worker is one of the given permits."""
         return self._permit.belongs_to(permits)
 
     @asynccontextmanager
@@ -80,8 +84,10 @@ class Worker:
         """Lend the saga's permit while one of its functions waits for another saga."""
         self._waits += 1
         try:
-            # Recorded before the permit is lent. If the process then ends in a call of
-            # the other saga, that must not be charged to this call as the only one.
+            # Record first that this saga's call is no longer alone, then lend the
+            # permit. Otherwise, if a call of the other saga ended the process, the
+            # crash would be charged to this saga's call, which would still be recorded
+            # as alone.
             if self._waits == 1 and self._calls.is_alone(self._run.id):
                 await self._record_wait(self._run)
             self._has_paused |= self._calls.pause(self._run.id)
@@ -110,7 +116,7 @@ def current_worker() -> Worker | None:
 async def waiting_for_saga() -> AsyncGenerator[None]:
     """Wait for another saga without holding a permit.
 
-    If the coordinator of the step that waits is left, the wait ends early.
+    If the coordinator of the waiting step is left, the wait ends early.
     """
     worker = current_worker()
     if worker is None:
