@@ -39,6 +39,7 @@ __all__ = [
     "forks",
     "mark_interrupted",
     "system_event",
+    "traced_event",
     "uuid7",
 ]
 
@@ -669,6 +670,36 @@ def mark_interrupted(error: BaseException, idempotency_key: str | None, /) -> No
 
 def system_event(event: NewEvent, /) -> NewEvent:
     """Mark an event as created by the library, so that a ``$`` stream accepts it."""
+
+def traced_event(
+    stream: str,
+    type: str,  # noqa: A002
+    data: bytes,
+    correlation_id: str,
+    causation_id: str,
+    schema_version: int,
+    event_id: UUID | EventId | None = None,
+    /,
+) -> NewEvent:
+    """Create an event of the library's own, with the metadata that traces it.
+
+    Args:
+        stream: The id of the stream to append it to.
+        type: The event type.
+        data: The body.
+        correlation_id: The request that the event belongs to.
+        causation_id: The event that led to it.
+        schema_version: The schema version of the body.
+        event_id: The event's id; if not given, one is generated when it is appended.
+
+    Raises:
+        InvalidArgument: A text has a lone surrogate.
+
+    Example:
+        >>> from eventbraid._native import traced_event
+        >>> traced_event("lamp-1", "lamp.lit", b"{}", "lamp-1", "lamp-1", 2).metadata
+        mappingproxy({'causation_id': 'lamp-1', 'correlation_id': 'lamp-1', 'v': '2'})
+    """
 
 def uuid7() -> UUID:
     """Generate a UUIDv7. UUIDv7s sort by the time of their generation.

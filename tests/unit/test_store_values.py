@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 import eventbraid as eb
+from eventbraid._native import EventId, traced_event
 
 EVENT_ID = uuid.UUID("0190b2c4-0000-7000-8000-000000000001")
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -206,6 +207,39 @@ def test_text_without_utf8_is_refused_by_name():
         eb.NewEvent("a", "x\ud800", b"")
     with pytest.raises(eb.errors.InvalidArgument, match="metadata"):
         eb.NewEvent("a", "x", b"", metadata={"k": "\ud800"})
+
+
+@pytest.mark.parametrize("version", [1, 9, 10, 4_294_967_295])
+@pytest.mark.parametrize(
+    ("correlation", "causation"),
+    [("saga-1", str(EVENT_ID)), ("", ""), ('"\\\n\x00', "\x7f\u20ac\U0001f600")],
+)
+def test_a_traced_event_has_the_metadata_of_the_same_mapping(
+    correlation, causation, version
+):
+    traced = traced_event("a", "x", b"{}", correlation, causation, version, EVENT_ID)
+    metadata = {
+        "correlation_id": correlation,
+        "causation_id": causation,
+        "v": str(version),
+    }
+    same = eb.NewEvent("a", "x", b"{}", metadata=metadata, event_id=EVENT_ID)
+    assert (traced, dict(traced.metadata)) == (same, metadata)
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 4])
+def test_a_traced_event_refuses_text_without_utf8(place):
+    arguments = ["a", "x", b"", "c", "c", 1]
+    arguments[place] = "\ud800"
+    with pytest.raises(eb.errors.InvalidArgument, match="lone surrogate"):
+        traced_event(*arguments)
+
+
+def test_the_text_of_an_event_id_is_that_of_its_uuid():
+    for _ in range(1_000):
+        event_id = EventId()
+        event = eb.NewEvent("a", "x", b"", event_id=event_id)
+        assert str(event_id) == str(event.event_id)
 
 
 def test_a_recorded_event_shows_its_facts():

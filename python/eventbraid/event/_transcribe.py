@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from eventbraid._native import NewEvent
+from eventbraid._native import traced_event as traced_native_event
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import (
     EventbraidError,
@@ -217,16 +218,15 @@ def traced_event(
         event_id: The event's id; by default, `append` generates one.
     """
     found = default_registry.of_class(type(event))
-    return NewEvent(
+    data = _encoded(found, event)
+    return traced_native_event(
         stream,
         found.name,
-        _encoded(found, event),
-        metadata={
-            "causation_id": causation_id,
-            "correlation_id": correlation_id,
-            SCHEMA_VERSION: str(found.version),
-        },
-        event_id=event_id,
+        data,
+        correlation_id,
+        causation_id,
+        found.version,
+        event_id,
     )
 
 

@@ -55,7 +55,7 @@ mod _native {
     #[pymodule_export]
     use crate::log_filter::LogFilter;
     #[pymodule_export]
-    use crate::new_event::{NewEvent, system_event};
+    use crate::new_event::{NewEvent, system_event, traced_event};
     #[pymodule_export]
     use crate::page::Page;
     #[pymodule_export]

@@ -5,7 +5,7 @@ use pyo3::types::{PyBytes, PyDict, PyMapping, PyMappingProxy, PyString, PyTuple}
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::EventbraidError;
-use crate::metadata;
+use crate::metadata::{self, Trace};
 use crate::text::{bytes, carried_metadata, string, utf8, wrong_type};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
@@ -231,6 +231,40 @@ pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
         event_id: event.event_id,
         is_system: true,
     }
+}
+
+/// Create an event of the library's own, with the metadata that traces it.
+///
+/// The metadata is that of `NewEvent(..., metadata={"causation_id": ..., "correlation_id": ...,
+/// "v": ...})`. It is written here without a dictionary, because each record of a saga has it.
+#[pyfunction]
+#[pyo3(signature = (
+    stream, r#type, data, correlation_id, causation_id, schema_version, event_id=None, /
+))]
+pub(crate) fn traced_event(
+    stream: &Bound<'_, PyString>,
+    r#type: &Bound<'_, PyString>,
+    data: &Bound<'_, PyBytes>,
+    correlation_id: &Bound<'_, PyString>,
+    causation_id: &Bound<'_, PyString>,
+    schema_version: u32,
+    event_id: Option<&Bound<'_, PyAny>>,
+) -> PyResult<NewEvent> {
+    utf8("stream", stream)?;
+    utf8("event type", r#type)?;
+    let metadata = metadata::encode_trace(&Trace {
+        causation_id: utf8("metadata", causation_id)?,
+        correlation_id: utf8("metadata", correlation_id)?,
+        schema_version,
+    });
+    Ok(NewEvent {
+        stream: plain(stream)?,
+        event_type: plain(r#type)?,
+        data: exact(data.clone()).unbind(),
+        metadata,
+        event_id: event_id.map(bytes_from_uuid).transpose()?,
+        is_system: false,
+    })
 }
 
 /// Convert a text to an exact `str`, so that no `__eq__` or `__hash__` of a subclass runs.
