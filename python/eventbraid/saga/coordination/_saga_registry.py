@@ -88,8 +88,7 @@ class SagaRegistry:
 
     def has_run(self, saga_id: str) -> bool:
         """Return whether this process has a run of a saga."""
-        places = (self._at_work, self._stuck, self._elsewhere)
-        return any(saga_id in place for place in places)
+        return self.find(saga_id) is not None or saga_id in self._elsewhere
 
     def of(self, shard_lease: ShardLease) -> list[Run[Any]]:
         """Return the runs under a lease."""

@@ -140,22 +140,23 @@ class SagaStarter:
 
     async def _start_new(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
         """Record a start, and drive the saga; return None if the stream isn't empty."""
-        with self._starts.begin(saga_id):
-            try:
-                lease = self._shards.lease_for(saga_id, declaration_of(saga))
-                # If a step starts this saga, the start must not wait for a permit. The
-                # saga of that step holds a permit, so each of the two sagas could wait
-                # for the other for ever.
-                if lease is not None and current_worker() is None:
-                    return await self._start_here(saga, saga_id, state)
-                return await self._start_elsewhere(saga, saga_id, state)
-            except VersionConflict:
-                return None
-            except BaseException:
-                # The start may be recorded nevertheless. If so, the log follower finds
-                # it.
-                self._wakeup.notify()
-                raise
+        self._starts.begin(saga_id)
+        try:
+            lease = self._shards.lease_for(saga_id, declaration_of(saga))
+            # If a step starts this saga, the start must not wait for a permit. The saga
+            # of that step holds a permit, so each of the two sagas could wait for the
+            # other for ever.
+            if lease is not None and current_worker() is None:
+                return await self._start_here(saga, saga_id, state)
+            return await self._start_elsewhere(saga, saga_id, state)
+        except VersionConflict:
+            return None
+        except BaseException:
+            # The start may be recorded nevertheless. If so, the log follower finds it.
+            self._wakeup.notify()
+            raise
+        finally:
+            self._starts.end(saga_id)
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Wait for a permit, and record the starts of the saga and of its first step.

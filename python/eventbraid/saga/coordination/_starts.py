@@ -30,15 +30,17 @@ class StartsInProgress:
         """Return whether a start of a saga is in progress."""
         return saga_id in self._ends
 
-    @contextmanager
-    def begin(self, saga_id: str) -> Generator[None]:
-        """Mark a start as in progress until the block ends."""
-        ended = self._ends[saga_id] = anyio.Event()
-        try:
-            yield
-        finally:
-            del self._ends[saga_id]
-            ended.set()
+    def begin(self, saga_id: str) -> None:
+        """Mark a start as in progress, until `end`.
+
+        Not a context manager: the two calls take 0.3 us, and those of a generator with
+        `contextmanager` 1.7 us.
+        """
+        self._ends[saga_id] = anyio.Event()
+
+    def end(self, saga_id: str) -> None:
+        """Mark a start as no longer in progress, however it has ended."""
+        self._ends.pop(saga_id).set()
 
     async def wait_for(self, saga_id: str) -> None:
         """Wait until no start of a saga is in progress."""

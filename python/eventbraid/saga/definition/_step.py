@@ -223,3 +223,18 @@ def external(node: SagaStep[S]) -> Step[S, Any]:
     if is_external(node):
         return node
     raise AssertionError(node.name)
+
+
+def local(node: SagaStep[S]) -> LocalStep[S]:
+    """Return a node that isn't an external step, as the local step that it is.
+
+    Ask first whether a node is an external step. The classes of steps are abstract:
+    `isinstance` takes 60 ns for an instance of exactly the given class, and 370 ns for
+    one of another class, because it then calls slow code of `abc`.
+
+    Raises:
+        AssertionError: The node is an external step, which is a bug in Eventbraid.
+    """
+    if isinstance(node, LocalStep):
+        return node
+    raise AssertionError(node.name)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from eventbraid.saga.definition._step import LocalStep, Step, external
+from eventbraid.saga.definition._step import (
+    LocalStep,
+    Step,
+    external,
+    is_external,
+    local,
+)
 from eventbraid.saga.machine._compensation_rules import next_compensation
 from eventbraid.saga.machine._deadline_rules import wake_time
 from eventbraid.saga.machine._decider import decide
@@ -171,9 +177,9 @@ def _due_records(
 
 def _attempt_in_flight(saga: Saga[Any], branch: Branch) -> Action:
     node, attempts = saga.steps[branch.position], branch.attempts
-    if isinstance(node, LocalStep):
-        return Execute(node, attempts.number, attempts.alone)
-    return Call(external(node), attempts.number, attempts.alone)
+    if is_external(node):
+        return Call(node, attempts.number, attempts.alone)
+    return Execute(local(node), attempts.number, attempts.alone)
 
 
 def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
@@ -185,9 +191,9 @@ def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
     if retry_at is not None:
         return Wait(wake_time(saga, progress, retry_at))
     attempt, alone = attempts.number + 1, attempts.crashes > 0
-    if isinstance(node, LocalStep):
-        return Execute(node, attempt, alone, is_recorded=not alone)
-    return Call(external(node), attempt, alone, is_recorded=not alone)
+    if is_external(node):
+        return Call(node, attempt, alone, is_recorded=not alone)
+    return Execute(local(node), attempt, alone, is_recorded=not alone)
 
 
 def _next_compensation(

@@ -98,22 +98,24 @@ def batch_of(
         events: The records, in order; at least one.
     """
     saga_id, cause = progress.id, head.cause
-    last_id = None if progress.status.ended else EventId()
     encoded: list[NewEvent] = []
-    notices: list[SagaNeedsAttention] = []
-    last = events[-1]
-    for event in events:
-        is_start = isinstance(event, SagaStarted)
-        own_id = last_id if event is last else EventId() if is_start else None
-        encoded.append(traced_event(saga_id, event, saga_id, cause, own_id))
-        if is_start:
-            cause = str(own_id)
-        elif isinstance(event, SagaStuck):
-            notices.append(
-                SagaNeedsAttention(saga_id, progress.saga, event.step, event.reason)
-            )
+    if len(events) > 1 and isinstance(events[0], SagaStarted):
+        start_id = EventId()
+        encoded.append(traced_event(saga_id, events[0], saga_id, cause, start_id))
+        cause = str(start_id)
+    encoded += [
+        traced_event(saga_id, event, saga_id, cause)
+        for event in events[len(encoded) : -1]
+    ]
+    last_id = None if progress.status.ended else EventId()
+    encoded.append(traced_event(saga_id, events[-1], saga_id, cause, last_id))
     next_cause = cause if last_id is None else str(last_id)
     after = StreamHead(head.version + len(encoded), next_cause)
+    notices = [
+        SagaNeedsAttention(saga_id, progress.saga, event.step, event.reason)
+        for event in events
+        if isinstance(event, SagaStuck)
+    ]
     if not notices:
         return RecordBatch(events, encoded, after)
     encoded += [_encoded_notice(notice, cause) for notice in notices]
