@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::{OpenMode, SharedPage, Vfs};
 use eventbraid_engine::{Error, LogQuery, Mode, Options, Store};
 
+use super::hook::LIMIT;
 use super::{append, bodies, threaded};
 
 fn options() -> Options {
@@ -21,6 +22,18 @@ pub(crate) fn open(root: &Path) -> Result<Store, Error> {
     Store::open(Arc::new(OsVfs::new()), root, options())
 }
 
+/// Open a session. On a busy machine the other session may answer the join request after the short
+/// lock timeout, so try again if the store is busy.
+fn open_with_retries(root: &Path) -> Store {
+    let begin = Instant::now();
+    loop {
+        match open(root) {
+            Err(Error::StoreBusy { .. }) if begin.elapsed() < LIMIT => {}
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// Two sessions of a store: `behind` has not read every commit of `ahead`.
 pub(crate) struct Pair {
     pub(crate) root: PathBuf,
@@ -32,8 +45,8 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn open(root: &Path, acknowledged: Vec<String>) -> Self {
-        let ahead = open(root).unwrap();
-        let behind = open(root).unwrap();
+        let ahead = open_with_retries(root);
+        let behind = open_with_retries(root);
         let page = root.join("coord.shm");
         let page = OsVfs::new().open_page(&page, OpenMode::ReadWrite).unwrap();
         let pair = Self {
