@@ -1,11 +1,11 @@
-"""The blocked sagas of a store, as far as the log shows.
+"""Reads from the log which sagas of a store are blocked.
 
-The log has two kinds of evidence. A defect in a step's code is recorded in the saga's
-own stream. If a program lacks the declaration of a saga, or can't fold its records,
-that is a fact about the program and not about the saga. So it is recorded as a notice
-on the attention stream. The notice is valid until the saga's stream grows, or until a
-coordinator acquires the lease under which the saga is driven. If that coordinator can't
-drive the saga either, it appends a new notice.
+The log has two kinds of records about blocked sagas. A defect in a step's code is
+recorded in the saga's own stream. If a program lacks the declaration of a saga, or
+can't fold its records, this is a fact about the program and not about the saga. So it
+is recorded as a notice on the attention stream. The notice is valid until the saga's
+stream grows, or until a coordinator acquires the lease under which the saga is driven.
+If that coordinator can't drive the saga either, it appends a new notice.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ _ACQUIRED_TYPE = "lease.acquired"
 def read_blocked(
     store: EventStore, unfinished: Collection[str], defective: Collection[str]
 ) -> dict[str, str]:
-    """Return the reasons of the blocked sagas, by their ids.
+    """Return the blocked sagas: for each id the reason.
 
     Args:
         store: The store.
         unfinished: The ids of the sagas that aren't at rest: neither ended nor stuck.
-        defective: The ids of those sagas in whose streams a defect was recorded.
+        defective: The ids of the unfinished sagas in whose streams a defect is
+            recorded.
     """
     reasons: dict[str, str] = {}
     acquired: dict[str, int] = {}
@@ -126,7 +127,7 @@ def _newest(store: EventStore, stream: str, limit: int) -> list[RecordedEvent]:
 
 
 def _recorded_defect(store: EventStore, saga_id: str) -> DefectRecorded | None:
-    """Return the defect that blocks a saga; None if it has continued since."""
+    """Return the defect that blocks a saga; None if the saga has continued since."""
     try:
         history = [
             cast("SagaEvent", decode_event(r)) for r in store.read_stream(saga_id)

@@ -1,8 +1,9 @@
 """Distinguishes the end of a coordinator from a cancellation by other code.
 
 On asyncio any code may cancel its own task, or any other task that it has a reference
-to. If a `CancelledError` leaves a task of a task group, the group takes it for its own
-cancellation. So a stray `CancelledError` would end the coordinator without an error.
+to. If a `CancelledError` leaves a task of a task group, the task group handles it as a
+cancellation of the group. So a stray `CancelledError` would end the coordinator without
+an error.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Host:
     def is_cancelled(self) -> bool:
         """Whether the current task is cancelled because its coordinator ends.
 
-        That is so if a cancel scope around the task is cancelled, or if the event loop
-        is shut down: `asyncio.run` then cancels all tasks, the host included.
+        This is so in two cases: a cancel scope around the task is cancelled, or the
+        event loop is shut down and `asyncio.run` cancels all tasks, the host included.
         """
         if anyio.current_effective_deadline() == -math.inf:
             return True
@@ -51,7 +52,7 @@ class Host:
 
 @asynccontextmanager
 async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
-    """Continue after the block if other code of the program cancelled a wait in it.
+    """Continue after the block if other code of the program cancels a wait in it.
 
     Args:
         host: The host of the coordinator to which the current task belongs.
@@ -68,8 +69,8 @@ async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
 def is_being_cancelled() -> bool:
     """Return whether the cancellation of the current task was requested.
 
-    If it wasn't, a `CancelledError` comes from other code. For example,
-    ``future.result()`` raises it if the future was cancelled.
+    If it wasn't, a `CancelledError` has another cause. For example, ``future.result()``
+    raises one if the future was cancelled.
     """
     if anyio.current_effective_deadline() == -math.inf:
         return True
@@ -99,15 +100,16 @@ def cancellation_requests() -> int:
 
 
 async def drop_cancellation_requests(down_to: int) -> None:
-    """Withdraw cancellation requests of the current task until `down_to` are left.
+    """Withdraw requests to cancel the current task until only a number of them is left.
 
-    No request of a cancelled scope is lost, because the scope repeats its request.
+    Cancellation by a cancel scope isn't lost, because the scope repeats its request.
     """
     task = current_task()
     if task is None or task.cancelling() <= down_to:
         return
     with suppress(asyncio.CancelledError):
-        # Deliver a pending request here, where its error is suppressed.
+        # A pending request raises its error at the next `await`. Let it do so here,
+        # where the error is suppressed.
         await asyncio.sleep(0)
     while task.cancelling() > down_to:
         task.uncancel()

@@ -1,4 +1,4 @@
-"""The exceptions of a step's functions: defects of the program, and outages."""
+"""Classifies the exceptions of a step's functions as defects or outages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ Where: TypeAlias = Literal[
 ]
 """The function of a step's declaration that raised."""
 
-# Less than the maximum of any text in a record, which would cut off the end.
+# Less than the maximum length of a text in a record. A longer text would lose its end,
+# which is the most useful part of a traceback.
 _MAXIMUM_TRACEBACK = 3_900
 _MAXIMUM_REASON = 500
 
@@ -55,8 +56,9 @@ class Defect(Exception):
         where: The function that raised.
         error: The exception that it raised.
         answer: The answer that the receiver gave before, as JSON, or None.
-        is_outage: Whether the system refused something to the code. If so, no effect
-            was recorded, and this program calls the code again.
+        is_outage: Whether the defect is an outage that has lasted too long: the system
+            refused something to the code. If so, nothing was recorded, and this program
+            calls the code again.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Defect(Exception):
         *,
         is_outage: bool = False,
     ) -> None:
-        """Store the step, which of its functions raised, and the exception."""
+        """Store the step, the function that raised, and the exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -78,12 +80,12 @@ class Defect(Exception):
 
     @property
     def description(self) -> str:
-        """Describe the exception, shortened."""
+        """The description of the exception, shortened."""
         return shortened(described(self.error), _MAXIMUM_REASON)
 
     @property
     def reason(self) -> str:
-        """Describe the defect for people, with the remedy."""
+        """The description of the defect for people, with the remedy."""
         what = f"{self.where} of step {self.step!r} raised {self.description}; "
         if self.is_outage:
             return (
@@ -97,9 +99,9 @@ class Defect(Exception):
 
 
 class CommandDefect(Exception):
-    """Raised in place of an error of a store that a function of a command raised.
+    """Raised in place of a store's error that a function of a command raised.
 
-    The error itself would be taken for an error of the store that has the sagas.
+    The error itself would look like an error of the store that has the sagas.
 
     Attributes:
         error: The error.
@@ -114,7 +116,8 @@ class CommandDefect(Exception):
 class Outage(Exception):
     """Raised by an action if the system refused something to a step's local code.
 
-    Nothing of the action was recorded. The driver takes the action again after a pause.
+    Nothing was recorded for the action. The driver takes the action again after a
+    pause.
 
     Attributes:
         step: The step's name.
@@ -130,7 +133,7 @@ class Outage(Exception):
         error: OSError,
         answer: msgspec.Raw | None = None,
     ) -> None:
-        """Store the step, which of its functions raised, and the exception."""
+        """Store the step, the function that raised, and the exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -138,22 +141,22 @@ class Outage(Exception):
         super().__init__(step, where, error)
 
     def as_defect(self) -> Defect:
-        """Return the defect that an outage becomes if it doesn't end."""
+        """Return the outage as a defect, because it has lasted too long."""
         return Defect(self.step, self.where, self.error, self.answer, is_outage=True)
 
 
 def trouble_of(
     step: str, where: Where, error: BaseException, answer: msgspec.Raw | None = None
 ) -> Defect | Outage:
-    """Classify an exception of a step's local code that isn't a rejection.
+    """Classify an exception of a step's local code, but not a rejection.
 
     Local code has no effects outside of the store. So an error of the operating system
     is an outage, after which the code can be called again. Any other exception is a
     bug.
 
     Raises:
-        BaseException: The exception ends the program or this task, and isn't about the
-            step.
+        BaseException: The exception ends the program or this task, so it isn't an
+            exception of the step.
     """
     raise_if_it_ends_the_program(error)
     if isinstance(error, CommandDefect):
@@ -164,7 +167,7 @@ def trouble_of(
 
 
 def call_local(step: str, where: Where, function: Callable[[], R]) -> R:
-    """Call a function of a step's local code.
+    """Call a function of a step's local code, and classify its exceptions.
 
     Raises:
         CommandRejected: The function refused the step.
@@ -181,7 +184,7 @@ def call_local(step: str, where: Where, function: Callable[[], R]) -> R:
 
 
 def raise_if_it_ends_the_program(error: BaseException) -> None:
-    """Raise an exception that isn't about a step: an interrupt, exit, cancellation."""
+    """Raise an exception that ends the program or this task."""
     if isinstance(error, Exception):
         return
     if isinstance(error, GeneratorExit) and not is_in_a_task():

@@ -1,4 +1,4 @@
-"""The texts of foreign objects, in a form that fits into every record.
+"""The texts of other programmers' objects, shortened and encodable for records.
 
 Such texts come from rejections, from callers and from exceptions of any library. A text
 may have any size or contain a lone surrogate, and ``__str__`` of its object may raise.

@@ -44,7 +44,7 @@ class SagaEntry:
     """One line of a saga's timeline.
 
     Attributes:
-        time: The time at which it was recorded, in UTC.
+        time: The time at which the record was appended, in UTC.
         what: The kind of the entry, in a word or two: ``"started"``, ``"succeeded"``.
         step: The step that it is about; empty if it is about the saga.
         attempt: The number of the attempt; 0 if there is none.
@@ -78,7 +78,7 @@ class SagaTimeline:
         saga: The name of its declaration.
         version: The version of its graph.
         status: Its status.
-        outcome: Its outcome; None unless it is at rest.
+        outcome: Its outcome; None if it isn't at rest.
         failure: Why it is compensated or stuck; None otherwise.
         steps: The names of its steps, in their order.
         entries: Its records.
@@ -221,7 +221,7 @@ def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - 
 
 
 _MAXIMUM_SHOWN = 120
-_ALONE = "alone, because the process ended during the attempts before"
+_ALONE = "alone, because the process ended during the previous attempts"
 _NO_LONGER_ALONE = "no longer alone, because it waits for another saga"
 
 

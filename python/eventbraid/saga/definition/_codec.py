@@ -1,8 +1,8 @@
 """The codec of a saga's state and of its steps' results: values to JSON and back.
 
-A type whose values can't be decoded is refused when the saga is built, not when it is
-resumed. Steps get only decoded values, so they see the same values before and after a
-restart. Decoding is omitted for types for which it can only return an equal value.
+A type whose values can't be decoded is refused when the saga is declared, not when it
+is resumed. Steps get only decoded values, so they see the same values before and after
+a restart. A value isn't decoded if decoding could only return an equal value.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class UnfitValue(InvalidValue, TypeError):
 class Encoded(Generic[T]):
     """A value in its recorded form.
 
-    Each read of a mutable value returns a new object, so a reader can't see the changes
-    that another reader makes. An immutable value is decoded only once.
+    Each read of a mutable value returns a new object, so that a reader can't see
+    another reader's changes. An immutable value is decoded only once.
 
     Attributes:
         json: The value as JSON; empty if it is neither recorded nor copied.
@@ -168,7 +168,7 @@ class Codec(Generic[T]):
     def keep(self, value: T) -> Encoded[T]:
         """Wrap a value that isn't recorded, because each resume computes it again.
 
-        An immutable value is used unchanged.
+        An immutable value is kept as it is; a mutable value is copied.
 
         Raises:
             InvalidValue: The value isn't of the declared type, or is of a mutable type
@@ -254,9 +254,10 @@ class Codec(Generic[T]):
 
 
 def _is_lossless(schema: Schema) -> bool:
-    """Return whether decoding loses nothing, apart from the members of a value.
+    """Return whether decoding preserves a value, without regard to its members.
 
-    If so, and if the members lose nothing either, no value needs to be decoded.
+    If this is true of the schema and of the schemas of all members, no value needs to
+    be decoded.
     """
     if isinstance(schema, Atom):
         return schema.kind in _LOSSLESS

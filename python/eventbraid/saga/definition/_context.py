@@ -28,9 +28,9 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
         saga_id: The saga's id, which is its stream.
         step: The step's name.
         attempt: The number of this attempt; the first is 1.
-        idempotency_key: The key of this call, to be passed to the receiver. It is the
-            same for each attempt and after each restart. The compensation of the step
-            has a different key.
+        idempotency_key: The key of this call, to be passed to the receiver. The key is
+            the same for each attempt and after each restart. The compensation of the
+            step has a different key.
         forward_key: The key of the step's action; in an action the same as
             ``idempotency_key``. A compensation voids the effect of the call with this
             key.
@@ -63,7 +63,7 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted(Generic[R]):
-    """What a compensation receives if the action is known to have taken effect.
+    """The second argument of a compensation if the action is known to have succeeded.
 
     A function ``ask`` also returns a `StepCompleted` if the receiver has a result for
     the key.
@@ -82,9 +82,9 @@ class StepCompleted(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class StepInDoubt:
-    """What a compensation receives if the action may have taken effect, or may yet.
+    """The second argument of a compensation if the action's outcome isn't known.
 
-    Compensate the action by its key (``context.forward_key``), so that the final result
+    Compensate the action by its key (``context.forward_key``), so that the final state
     is right in all three cases: the action took effect, never takes effect, or takes
     effect later.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Declaration(NamedTuple):
-    """The declaration that a program needs to drive a saga.
+    """The identity of the declaration that a program needs to drive a saga.
 
     Attributes:
         saga: The saga's name.

@@ -1,4 +1,4 @@
-"""The recorded part of a saga's declaration, and the difference of two such parts."""
+"""The recorded part of a saga's declaration, and the differences of two graphs."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ _COMPENSATION_TIMEOUT = timedelta(seconds=30)
 class Compensation(Generic[S, R]):
     """The compensation of an external step: the call, its retries and its time-out.
 
-    The result of the call is passed to ``record`` and isn't recorded itself. So only
-    the signature of `Step.compensated_by` checks its type.
+    The result of the call is passed to ``record`` and isn't recorded itself. So its
+    type needs no codec, and only the signature of `Step.compensated_by` checks it.
 
     Attributes:
         action: The call.
@@ -144,14 +144,14 @@ class Step(SagaStep[S], Generic[S, R]):
         """Declare that there is nothing to compensate: the step has no lasting effect.
 
         A compensatable step must declare either a compensation or its absence.
-        Otherwise a forgotten compensation would look like one that isn't needed.
+        Otherwise a forgotten compensation would look the same as one that isn't needed.
         """
         return dataclasses.replace(self, needs_no_compensation=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStep(SagaStep[S]):
-    """A local step: a command of this store; built by `local_step`.
+    """A local step: a command on the saga's own store; built by `local_step`.
 
     The command's events, the saga's record of the step and the start of the next step
     are one commit, so the step happens exactly once.

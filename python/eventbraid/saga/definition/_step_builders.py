@@ -58,9 +58,10 @@ def step(
     An exception in ``retry.never`` means that the call had no effect. A defect, such as
     a `TypeError`, shows a bug in the program. A defect blocks the saga until a
     coordinator with corrected code makes the call again, and isn't counted as an
-    attempt. After a timeout, a crash or any other exception, the outcome is unknown. An
-    unknown outcome is resolved by ``ask``, then by further attempts with the same key.
-    If they don't resolve it, the step is compensated as `StepInDoubt`.
+    attempt. After a timeout, a crash or any other exception, the outcome is unknown.
+    Then ``ask`` is called, and further attempts with the same key are made. If the
+    outcome is still unknown after that, the compensation of the step receives
+    `StepInDoubt`.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.

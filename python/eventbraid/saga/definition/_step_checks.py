@@ -56,9 +56,10 @@ def require_asynchronous(function: Callable[..., object], what: str, name: str) 
     if not is_asynchronous(function):
         raise InvalidSaga(
             f"the {what} of step {name!r} is {function!r}, which isn't asynchronous; "
-            "declare it with `async def`, or annotate it to return an awaitable. Give "
-            "a synchronous command of this store to local_step(), and run a blocking "
-            "call in a thread: `await anyio.to_thread.run_sync(...)`",
+            "declare it with `async def`, or annotate it to return an awaitable. If "
+            "it is a synchronous command of the saga's own store, use local_step() "
+            "instead. If it is another blocking call, run it in a thread: "
+            "`await anyio.to_thread.run_sync(...)`",
             step=name,
         )
 
@@ -66,7 +67,7 @@ def require_asynchronous(function: Callable[..., object], what: str, name: str) 
 def require_synchronous(
     name: str, /, **functions: Callable[..., object] | None
 ) -> None:
-    """Refuse a local function that would have to be awaited."""
+    """Refuse a local function that is asynchronous."""
     for what, function in functions.items():
         if function is not None and inspect.iscoroutinefunction(function):
             raise InvalidSaga(

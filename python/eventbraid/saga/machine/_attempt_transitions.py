@@ -1,4 +1,4 @@
-"""The transitions of the attempts at one call: an action or a compensation."""
+"""The transitions of the attempts at one call, which is an action or a compensation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def after_attempt_started(attempts: Attempts, number: int, *, alone: bool) -> At
 
 
 def is_no_longer_alone(attempts: Attempts, number: int, *, alone: bool) -> bool:
-    """Return whether a record says that the present attempt isn't alone any more."""
+    """Return whether a record only removes the flag ``alone`` of the last attempt."""
     return attempts.alone and not alone and number == attempts.number
 
 
@@ -37,10 +37,10 @@ def after_attempt_failed(
     Args:
         attempts: The attempts before.
         number: The number of the attempt.
-        retry_at: When the next attempt is due; None if there is none.
+        retry_at: The time at which the next attempt is due; None if there is none.
         doubt: Why the attempt may have had an effect; None if it certainly had none.
         is_crash: Whether the attempt ended with its process.
-        is_charged: Whether the crash is charged to the attempt.
+        is_charged: Whether the attempt counts as the cause of the crash.
     """
     return replace(
         attempts,
@@ -57,8 +57,8 @@ def after_attempt_failed(
 def after_attempt_ended_by_defect(attempts: Attempts) -> Attempts:
     """Return the attempts after an attempt that a defect ended.
 
-    Such an attempt counts neither as a failure nor as a crash. The call may have had an
-    effect before its code raised.
+    Such an attempt counts neither as a failure nor as a crash. But the call may have
+    had an effect before its code raised, so the attempts are in doubt.
     """
     return replace(
         attempts,

@@ -1,4 +1,4 @@
-"""The steps that a compensation compensates, in their order."""
+"""Computes which steps a compensation compensates, and in which order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def compensation_plan(progress: Progress) -> tuple[str, ...]:
     """Return the steps that would be compensated if a compensation started now.
 
-    They are in the order of their compensations: first the step at the branch's
-    position, if it may have happened, and then the successful steps in reverse.
+    The steps are in the order of their compensations: first the step at the branch's
+    position, if it may have had an effect, and then the successful steps in reverse.
     """
     compensatable = {shape.name for shape in progress.graph if shape.has_compensation}
     happened = [*progress.done]

@@ -1,4 +1,4 @@
-"""The transitions of a saga's compensation: what each record changes."""
+"""The transitions of a saga's compensation: the changes that each record makes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def after_compensation_started(
         refuse(progress, event, "it is being compensated already")
     if event.plan != compensation_plan(progress):
         plan = compensation_plan(progress)
-        refuse(progress, event, f"what is to be compensated is {plan}")
+        refuse(progress, event, f"the plan must be {plan}")
     if progress.is_past_return:
         refuse(progress, event, "it has passed its point of no return")
     return replace(
@@ -77,7 +77,7 @@ def _abandoned(progress: Progress) -> Branch:
 def after_compensation_attempted(
     progress: Progress, event: CompensationAttempted
 ) -> Progress:
-    """Begin an attempt, or note that the present one isn't alone any more."""
+    """Begin an attempt, or remove the flag ``alone`` of the present attempt."""
     require_open(progress, event, event.step)
     attempts = progress.compensation(event.step).attempts
     if attempts.in_flight:
@@ -100,7 +100,7 @@ def after_step_compensated(progress: Progress, event: StepCompensated) -> Progre
 def after_compensation_failed(
     progress: Progress, event: CompensationFailed
 ) -> Progress:
-    """End a failed attempt to compensate; without a next one it is final."""
+    """End a failed attempt to compensate; it is final if there is no next attempt."""
     require_open(progress, event, event.step)
     compensation = progress.compensation(event.step)
     require_attempt(progress, event, event.attempt, compensation.attempts.to_be_settled)
@@ -127,9 +127,9 @@ def after_defect_of_compensation(progress: Progress, event: DefectRecorded) -> P
 
 
 def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
-    """Let a failed compensation be attempted again, as if for the first time.
+    """Reset the attempts of a failed compensation, so that it is attempted again.
 
-    A doubt remains: an earlier attempt may still have had an effect.
+    Only a doubt is kept, because an earlier attempt may have had an effect.
     """
     doubt = progress.compensation(event.step).attempts.doubt
     retried = Compensation(Attempts(doubt=doubt), event.generation)
@@ -141,7 +141,7 @@ def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
 
 
 def skipped_compensation(progress: Progress, event: SkippedByHand) -> Progress:
-    """Count a failed compensation as made."""
+    """Remove a failed compensation from the plan, as if it had been made."""
     return replace(
         _without(progress, event.step), status=SagaStatus.COMPENSATING, stuck_for=None
     )

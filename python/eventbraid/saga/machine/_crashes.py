@@ -1,12 +1,12 @@
-"""Attempts that end with their process, and the evidence that the call is the cause."""
+"""Attempts that end with their process, and when their call counts as the cause."""
 
 from __future__ import annotations
 
 from eventbraid.saga.definition._context import StepFailure
 
 # After this number of crashes in a row a call is made alone, so that the next crash has
-# only one possible cause. After a single crash, for example during a deployment, no
-# call has to wait for others.
+# only one possible cause. The number is above 1, so that a single crash, for example by
+# a deployment, doesn't make other calls wait.
 CRASHES_BEFORE_ALONE = 2
 
 CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")
@@ -14,7 +14,7 @@ CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")
 
 
 def killed(step: str, times: int) -> str:
-    """Return the reason, for people, why a step that ended its process is stuck."""
+    """Return the reason for people why a step is stuck whose call ends the process."""
     return (
         f"the process ended {times} times during the call of step {step!r}, while it "
         "made no other call"

@@ -1,4 +1,4 @@
-"""The decisions about a saga's deadline: when it has passed, and what follows."""
+"""The decisions about a saga's deadline: whether it has passed, and what follows."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
     """Return whether the deadline has passed for a saga that can still be compensated.
 
     A blocked saga isn't overdue before its step was tried again. Its code may be
-    corrected only after the deadline, and to continue is then better than to compensate
-    all steps that have happened.
+    corrected only after the deadline. Then it is better to continue the saga than to
+    compensate all of its steps.
     """
     if progress.deadline is None or now < progress.deadline:
         return False
@@ -48,7 +48,7 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
 
 
 def wake_time(saga: Saga[Any], progress: Progress, retry_at: datetime) -> datetime:
-    """Return the time of a waiting step's next decision: the deadline, if earlier."""
+    """Return when a wait for a retry ends: earlier if the deadline passes before it."""
     deadline = progress.deadline
     if deadline is None or deadline >= retry_at:
         return retry_at

@@ -1,8 +1,8 @@
 """The decider: the records that follow from an outcome or a request.
 
-Each decision about a saga is made here, by a function from values to values. It reads
-no clock, draws no number and uses no store. So the same outcome in the same state leads
-to the same records in each process, and a test needs only values.
+Each decision about a saga is made here, by a pure function. It reads no clock, draws no
+random number and uses no store. So the same outcome in the same state leads to the same
+records in each process, and a test needs only values.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def decide_without_declaration(
 ) -> tuple[tuple[SagaEvent, ...], Progress]:
     """Return the records that follow from an outcome, without the declaration.
 
-    Use it if this program lacks the saga's declaration, or can't fold its stream.
+    This is for a program that lacks the saga's declaration, or can't fold its results.
 
     Args:
         progress: The fold of the saga's stream.
@@ -119,7 +119,7 @@ def _begin_attempt(draft: Draft[Any], outcome: AttemptBegun) -> None:
 
 
 def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
-    """Record the start of the present attempt again, as not made alone."""
+    """Record the start of the present attempt again, without the flag ``alone``."""
     progress = draft.progress
     if progress.status is SagaStatus.RUNNING and progress.step is not None:
         attempts = progress.branch.attempts

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._outcomes import DefectFound, Unfoldable
     from eventbraid.saga.machine._progress import Progress
 
-# Less than the maximum of a text in a record. Otherwise a recorded text that was
-# shortened would never be equal to the same text of a new defect.
+# The maximum number of compared characters, which is less than the maximum of a text in
+# a record. Otherwise a text that was shortened for its record would never be equal to
+# the same text of a new defect.
 _MAXIMUM_COMPARED = 3_000
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def record_defect(draft: RecordDraft, found: DefectFound) -> None:
-    """Record a defect, unless it repeats the last record and ended no attempt."""
+    """Record a defect, unless it ended no attempt and is the same as the last one."""
     attempt = _ended_attempt(draft.progress, found.defect)
     record = _record_of(found.defect, attempt, keeps_answer=found.keeps_answer)
     if attempt or not _is_repeated(draft.progress.blocked, record):
@@ -31,10 +32,10 @@ def record_defect(draft: RecordDraft, found: DefectFound) -> None:
 
 
 def record_unfoldable(draft: RecordDraft, found: Unfoldable) -> None:
-    """Record a defect that prevents a saga from being read back.
+    """Record a defect that prevents the fold of a saga's results.
 
-    Nothing is recorded if the defect repeats the last record. Nothing is recorded
-    either if the saga is at rest, because the defect doesn't hold it up.
+    Nothing is recorded if the defect is the same as the last one. Nothing is recorded
+    either if the saga is at rest, because no action of it depends on the fold.
     """
     if draft.progress.status not in {SagaStatus.RUNNING, SagaStatus.COMPENSATING}:
         return

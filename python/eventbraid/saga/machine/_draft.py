@@ -1,8 +1,8 @@
 """The draft of a decision: its records, and the state after each of them.
 
-A rule adds a record to a draft and reads the progress after that record from the same
-draft. So each record is folded exactly once, and a rule can't contradict its previous
-record.
+A rule adds a record to a draft, and reads the progress after that record from the same
+draft. So each record is folded exactly once, and a rule can't ignore its own earlier
+records.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class RecordDraft:
         """Add a record, with its texts shortened to a length that any store accepts.
 
         Raises:
-            InvalidTransition: The record can't follow.
+            InvalidTransition: The status graph doesn't allow the record in the present
+                progress.
         """
         names = text_fields(type(event))
         if names:
@@ -65,8 +66,8 @@ class Draft(RecordDraft, Generic[S]):
 
     def __init__(self, saga: Saga[S], state: SagaState[S], now: datetime) -> None:
         """Begin with a state and without records."""
-        # Without a call of the base's initializer, which would cost time at each
-        # decision.
+        # The initializer of the base class isn't called, because the call would cost
+        # time at each decision.
         self.progress = state.progress
         self.events = []
         self.saga = saga
@@ -74,5 +75,5 @@ class Draft(RecordDraft, Generic[S]):
         self.now = now
 
     def take_data(self, data: Encoded[S]) -> None:
-        """Replace the data, after the result in the last record was folded in."""
+        """Replace the data by the fold that includes the result in the last record."""
         self.data = data

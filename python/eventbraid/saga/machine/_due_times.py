@@ -1,4 +1,4 @@
-"""The recorded times at which attempts are due, compared with the present."""
+"""Compares the recorded times at which attempts are due with the present time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The clocks of two processes always differ a little.
 CLOCK_TOLERANCE_SECONDS = 1.0
-"""The maximum difference in seconds of two clocks that both count as right."""
+"""The maximum difference in seconds between two clocks that count as equal."""
 
 TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 
@@ -23,9 +23,9 @@ TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | None:
     """Return the time at which the next attempt is due; None if it is due now.
 
-    A recorded time can't be right if it is further ahead than the longest delay before
-    this attempt: it was recorded by a wall clock that has been set back since. Such a
-    time counts as past.
+    A recorded time is wrong if it is further ahead than the longest delay before this
+    attempt. Then it was recorded by a wall clock that was ahead and has been set back.
+    An attempt with such a time is due now.
     """
     due = attempts.retry_at
     if due is None or due <= now:

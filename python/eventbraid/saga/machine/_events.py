@@ -1,4 +1,4 @@
-"""The records of sagas: the events of a saga's own stream, and those of coordinators.
+"""The records of sagas: the events in a saga's stream, and those of coordinators.
 
 The progress of a saga and its timeline are folds of its stream. Records refer to steps
 by their names.
@@ -22,7 +22,7 @@ CompensationReason = Literal["failed", "unknown", "deadline", "cancelled"]
 
 @register_event("saga.started")
 class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The saga was started. This first record has its declaration and its input."""
+    """The saga was started; this first record has its declaration and its input."""
 
     saga: str
     version: int
@@ -78,9 +78,9 @@ class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         message: The text for people.
         attempt: The attempt that failed.
         facts: The facts behind the refusal, as JSON.
-        retry_at: When the next attempt is due; None: there is none.
-        crashed: Whether the attempt of a local step ended with its process, before the
-            commit.
+        retry_at: The time at which the next attempt is due; None: there is none.
+        crashed: Whether the process ended during the attempt of a local step, before
+            the commit.
     """
 
     step: str
@@ -102,9 +102,9 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         code: The name of the exception's class, if there was one.
         message: The exception's text.
         attempt: The attempt.
-        retry_at: When the next attempt is due; None: there is none.
-        cancelled: Whether the coordinator was ended during the call and recorded that
-            itself. If so, the call isn't the cause of the end.
+        retry_at: The time at which the next attempt is due; None: there is none.
+        cancelled: Whether the coordinator was ended from outside during the call, and
+            recorded this itself. If so, the call isn't the cause.
     """
 
     step: str
@@ -133,7 +133,7 @@ class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.step_answered_late")
 class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An answer arrived after the saga had continued. Only a compensation uses it."""
+    """An answer arrived after the saga had continued; only a compensation uses it."""
 
     step: str
     attempt: int = 1
@@ -192,7 +192,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
         message: The text for people.
         attempt: The attempt that failed.
         doubt: Why the attempt may have had an effect; None if it certainly had none.
-        retry_at: When the next attempt is due; None: there is none.
+        retry_at: The time at which the next attempt is due; None: there is none.
     """
 
     step: str
@@ -205,7 +205,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
 
 @register_event("saga.stuck")
 class SagaStuck(msgspec.Struct, frozen=True, gc=False):
-    """A step failed for good. The saga waits for a person to retry or skip the step."""
+    """A step failed for good, so a person must retry or skip it."""
 
     step: str
     reason: str
@@ -215,7 +215,8 @@ class SagaStuck(msgspec.Struct, frozen=True, gc=False):
 class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
-    An attempt that a defect ended isn't a failure, and doesn't count against the limit.
+    An attempt that a defect ended isn't a failure, and doesn't count against the limit
+    of the step's `Retry`.
 
     Attributes:
         step: The step's name.
@@ -224,8 +225,8 @@ class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         message: The exception's text.
         traceback: The end of its traceback.
         attempt: The attempt that the defect ended; 0 if it ended none.
-        answer: The answer that the receiver gave before the defect, as JSON. With it,
-            the call isn't made again.
+        answer: The answer that the receiver gave before the defect, as JSON. Because of
+            this record, the call needn't be made again.
         answered: Whether the receiver answered before the defect.
     """
 
@@ -247,7 +248,7 @@ class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         step: The step's name.
         by: The person.
         note: The reason.
-        generation: The generation of the step's idempotency key from now on.
+        generation: The generation of the step's idempotency key for the next attempts.
     """
 
     step: str
@@ -291,13 +292,14 @@ class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.checkpoint")
 class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The sagas that were unfinished as of a position of the log.
+    """The sagas that were unfinished at a position of the log.
 
     Attributes:
         position: The position.
         open: The ids of these sagas.
         declarations: The declarations that they need: name, version and graph hash.
-        needs: The index of the declaration of each id; -1 if it couldn't be read.
+        needs: For each id the index of its declaration; -1 if the declaration couldn't
+            be read.
     """
 
     position: int
@@ -308,14 +310,15 @@ class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.coordinators")
 class CoordinatorsChanged(msgspec.Struct, frozen=True, gc=False):
-    """The coordinators of a store, after one has joined or left.
+    """The coordinators of a store, after a coordinator has joined or left.
 
     Each record has all coordinators, so only the last record has to be read.
 
     Attributes:
         members: The coordinators in the order in which they joined, each with the index
             of its declarations.
-        declarations: The declarations that they have: names, versions, graph hashes.
+        declarations: The distinct sets of declarations: names, versions and graph
+            hashes.
     """
 
     members: tuple[tuple[str, int], ...]

@@ -1,4 +1,4 @@
-"""Encodes the facts behind a rejection as JSON that fits into every record."""
+"""Encodes the facts behind a rejection as JSON of limited size, for a record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from eventbraid.saga.machine._events import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The record of a failure must fit into any store. Its nesting is limited because the
-# decoder recurses, and may be called when the stack of calls is deep already.
+# Every store must accept the record of a failure. The nesting is limited because the
+# decoder recurses, and may be called when the call stack is already deep.
 _MAXIMUM_BYTES = 64 * 1024
 _MAXIMUM_LEVELS = 32
 _MAXIMUM_FACTS = 50
@@ -60,7 +60,7 @@ def _encode(value: object, maximum: int) -> msgspec.Raw | None:
 
 
 def _levels(data: bytes) -> int:
-    """Return the depth of nested JSON, or 0 if it can't exceed the limit."""
+    """Return the nesting depth of JSON, or 0 if it can't exceed the limit."""
     if data.count(b"[") + data.count(b"{") <= _MAXIMUM_LEVELS:
         return 0
     deepest = level = 0

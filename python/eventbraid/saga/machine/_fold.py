@@ -1,9 +1,9 @@
-"""The fold of a saga's stream: which records may follow, and what they change.
+"""The fold of a saga's stream: which records are allowed, and what they change.
 
 The decider and a process that reads a saga back use the same function, `evolve`. It
 raises `InvalidTransition` for a record that the status graph doesn't allow. In a
-decision, the error is raised before any record is written. In a fold of the stream, it
-shows that another program has written to the stream.
+decision, the error is raised before any record is appended. In a fold of the stream,
+the error shows that another program has written to the stream.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ from eventbraid.saga.machine._transition_checks import (
 
 
 def fold(saga_id: str, events: Iterable[SagaEvent]) -> Progress:
-    """Fold the events of a saga's stream, from the first.
+    """Fold all events of a saga's stream.
 
     Raises:
-        InvalidTransition: The events don't follow from each other.
+        InvalidTransition: The status graph doesn't allow this sequence of events.
     """
     return fold_onto(Progress(saga_id), events)
 
@@ -78,7 +78,7 @@ def fold_onto(progress: Progress, events: Iterable[SagaEvent]) -> Progress:
     """Return the progress after more events.
 
     Raises:
-        InvalidTransition: The events don't follow from each other.
+        InvalidTransition: The status graph doesn't allow this sequence of events.
     """
     for event in events:
         progress = evolve(progress, event)
@@ -90,7 +90,7 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 
     Args:
         progress: The progress before.
-        event: The event, which is recorded or is about to be.
+        event: The event, which is recorded or about to be recorded.
 
     Raises:
         InvalidTransition: The status graph doesn't have this transition.
@@ -105,10 +105,10 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 
 
 def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
-    """Return whether a person decides on a failed compensation before the others end.
+    """Return whether an event is a decision on a failed compensation of a saga at work.
 
     In the relaxed order, the saga is stuck only after the other compensations were
-    attempted. A person may decide on the failed compensation before that.
+    attempted. But a person may retry or skip the failed compensation before that.
     """
     return (
         isinstance(event, RetriedByHand | SkippedByHand)
@@ -122,12 +122,12 @@ def _ends_block(progress: Progress, event: SagaEvent) -> bool:
     blocked = progress.blocked
     if not progress.compensating or blocked is None:
         return True
-    # A defect in `then` prevents the fold of the state. So any record of a compensation
-    # comes from a program that could fold the state.
+    # A program in which `then` has a defect can't fold the state, and so makes no
+    # compensation. So a record of a compensation proves that the defect is corrected.
     if blocked.where == "then":
         return True
-    # While one compensation is blocked, those of other steps are still attempted. Their
-    # records don't end the block.
+    # While one compensation is blocked, the compensations of other steps are still
+    # attempted. Only a record of the blocked step ends the block.
     return getattr(event, "step", blocked.step) == blocked.step
 
 

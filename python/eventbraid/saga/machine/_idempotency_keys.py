@@ -1,4 +1,4 @@
-"""The idempotency keys of a saga's calls: the same after each restart."""
+"""The idempotency keys of a saga's calls, which are the same after each restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def _quoted(step: str) -> str:
     return quote(step, safe="")
 
 
-# Enough for the generations of a key, because each needs a person's decision.
+# Room for generations of four digits is enough, because each new generation of a key
+# needs a person's decision.
 _MAXIMUM_SUFFIX = len("/1000/undo")
 
 
@@ -40,7 +41,7 @@ def compensation_key(progress: Progress, step: str) -> str:
 
 
 def check_saga_id(saga: Saga[object], saga_id: str) -> None:
-    """Refuse an id whose keys would be too long for receivers and for the store.
+    """Refuse an id that isn't valid, or whose keys would be too long for receivers.
 
     Raises:
         InvalidArgument: The id isn't printable text, begins with ``$`` or is too long.

@@ -34,7 +34,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Commit these records, which are due before any other action.
+    """Commit records that are due before any other action.
 
     Attributes:
         events: The records.
@@ -64,7 +64,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Record the success of a step whose answer is in an earlier record.
+    """Record the success of a step whose answer was recorded with a defect.
 
     Attributes:
         step: The step.
@@ -77,14 +77,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Execute the command of a local step together with the record of it.
+    """Execute the command of a local step, and record the step in the same commit.
 
     Attributes:
         step: The step.
         attempt: The number of the attempt.
         alone: Whether no other call may run during the attempt.
         is_recorded: Whether the start of the attempt is recorded already, or needs no
-            record. Only after a crash does the start of a local step need one.
+            record. The start of a local step needs a record only after a crash.
     """
 
     step: LocalStep[Any]
@@ -183,7 +183,7 @@ def _attempt_in_flight(saga: Saga[Any], branch: Branch) -> Action:
 
 
 def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
-    """Return the action for the next step, if no record is due before it."""
+    """Return the action for the next step, when no record is due before it."""
     node, attempts = saga.steps[progress.branch.position], progress.branch.attempts
     if progress.branch.answer is not None:
         return Record(external(node), attempts.number)
@@ -199,7 +199,7 @@ def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
 def _next_compensation(
     saga: Saga[Any], progress: Progress, now: datetime, defective: Container[str]
 ) -> Action:
-    """Return the action for the next compensation, if no record is due before it."""
+    """Return the action for the next compensation, when no record is due before it."""
     step = next_compensation(saga, progress, defective)
     if step is None:
         return Blocked()

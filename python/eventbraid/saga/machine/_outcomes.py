@@ -1,9 +1,9 @@
 """The arguments of a decision: the outcome of an action, or the request of a caller.
 
 The package `running` builds an outcome from the result of a call, from an error, or
-from the end of a process. An outcome also has the inputs that a pure decision can't
-compute: the draw of the jitter as ``chance``, from 0 to 1, and the steps with defects
-in this program.
+from the end of a process. An outcome also has the inputs that a pure function can't
+compute: a random number from 0 to 1 for the jitter (``chance``), and the steps that
+have defects in this program.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Proceed(msgspec.Struct, frozen=True):
 
 
 class AttemptBegun(msgspec.Struct, frozen=True):
-    """An attempt is about to be made whose start isn't recorded yet.
+    """An attempt whose start isn't recorded yet is about to be made.
 
     Attributes:
         step: The step that is executed or compensated.
-        alone: Whether its process makes no other call during the attempt.
+        alone: Whether the process makes no other call during the attempt.
     """
 
     step: str
@@ -55,13 +55,14 @@ class Success(msgspec.Struct, frozen=True):
     Attributes:
         result: Its result, as JSON.
         data: The saga's data after the step; None if the result doesn't change the
-            data, or if their fold has to wait for the commit of the step's command.
-        doubted: The failure of the call, if only the receiver's answer to ``ask``
-            proved the success; None otherwise.
+            data, or if the data can be folded only after the step's command is
+            committed.
+        doubted: The failure of the call, if the call failed and the receiver's answer
+            to ``ask`` then proved that the step had succeeded; None otherwise.
         asked: Whether the receiver was asked for the outcome.
-        proceeds: Whether the start of the next step is in the same commit. It must not
-            be if the data after this step aren't known yet, because ``skip_if`` of the
-            next step may depend on them.
+        proceeds: Whether the start of the next step is in the same commit. False if the
+            data after this step aren't known yet, because ``skip_if`` of the next step
+            may depend on them.
     """
 
     result: msgspec.Raw = NOTHING
@@ -72,7 +73,7 @@ class Success(msgspec.Struct, frozen=True):
 
 
 class RefusedSuccess(msgspec.Struct, frozen=True):
-    """A compensatable step succeeded, and the command of its record was refused.
+    """A compensatable step succeeded, but the command from ``record`` was refused.
 
     Attributes:
         success: The success.
@@ -84,7 +85,7 @@ class RefusedSuccess(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt at the step at the branch's position failed.
+    """An attempt of the step at the branch's position failed.
 
     Attributes:
         failure: The reason, and whether the attempt may have had an effect.
@@ -112,7 +113,7 @@ class LateAnswer(msgspec.Struct, frozen=True):
 
 
 class CutOff(msgspec.Struct, frozen=True):
-    """The coordinator was ended during the call of a step, but its process wasn't."""
+    """The coordinator was cancelled during a step's call, but the process continued."""
 
 
 class Crash(msgspec.Struct, frozen=True):
@@ -126,12 +127,12 @@ class Crash(msgspec.Struct, frozen=True):
 
 
 class DefectFound(msgspec.Struct, frozen=True):
-    """The code of a step has a bug, or the system refuses something to it for long.
+    """The code of a step has a bug, or an outage of that code has lasted too long.
 
     Attributes:
         defect: The bug.
         keeps_answer: Whether the answer of the receiver is recorded. An answer that is
-            too large isn't, and then the call is made again.
+            too large isn't recorded, and the call is made again.
     """
 
     defect: Defect
@@ -183,11 +184,11 @@ class CompensationFailure(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """The request to start a saga; the state has the input.
+    """The request to start a saga; the state of the decision has the input.
 
     Attributes:
         deadline: The time after which it is compensated; None: there is none.
-        proceeds: Whether the first step begins in the same commit. It doesn't if
+        proceeds: Whether the start of the first step is in the same commit. False if
             another coordinator drives the saga.
     """
 

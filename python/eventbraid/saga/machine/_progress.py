@@ -32,9 +32,9 @@ class SagaStatus(Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether the saga is completed or compensated: no record follows.
+        """Whether the saga is completed or compensated.
 
-        A stuck saga has not ended. It is at rest, because it waits for a person.
+        A stuck saga has not ended: it is at rest, because it waits for a person.
         """
         return self is _COMPLETED or self is _COMPENSATED
 
@@ -57,15 +57,15 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
         number: The number of the last attempt; 0 before the first one.
         in_flight: Whether the last attempt was started and has no outcome yet.
         alone: Whether the process makes no other call during the last attempt.
-        doubt: Why an attempt that didn't succeed may have had an effect; None if no
-            attempt may have had one.
-        retry_at: The time from which the next attempt is due; None: at once, or never.
-        unspent: The number of attempts that don't count against the limit of the
-            step's `Retry`: they ended with their process, or by a defect.
-        crashes: The number of attempts since the last outcome that ended with their
-            process.
+        doubt: Why a failed attempt may have had an effect; None if certainly no failed
+            attempt had an effect.
+        retry_at: The time at which the next attempt is due; None if it is due at once,
+            or if there is none.
+        unspent: The number of attempts that don't count against the limit of the step's
+            `Retry`, because a crash or a defect ended them.
+        crashes: The number of crashes in a row: attempts that ended with their process.
         crashes_alone: The number of these attempts that were made alone, so that the
-            call was the only possible cause.
+            call is the only possible cause.
     """
 
     number: int = 0
@@ -96,15 +96,15 @@ UNTRIED = Attempts()
 
 
 class Branch(msgspec.Struct, frozen=True, gc=False):
-    """One branch of a saga's graph that is executed: its position and its attempts.
+    """A branch of a saga's graph: the step that is next, and the attempts at it.
 
-    A saga has one branch, because its steps form one sequence. Parallel groups would
-    have one branch for each of their members.
+    A saga has one branch, because its steps form one sequence. In a graph with parallel
+    steps, a saga would have one branch for each of them.
 
     Attributes:
         position: The number of settled steps, and so the index of the next one.
         attempts: The attempts at that step.
-        answer: The result of that step, as JSON, if the receiver has answered and a
+        answer: The result of that step, as JSON, if the receiver has answered but a
             defect prevented the record of the success.
     """
 
@@ -119,7 +119,7 @@ class Compensation(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         attempts: The attempts at the compensation.
         generation: The generation of its idempotency key.
-        failure: Why the compensation failed for good; None if it didn't.
+        failure: Why the compensation failed for good; None if it has not.
     """
 
     attempts: Attempts = UNTRIED
@@ -141,17 +141,19 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         graph_hash: The hash of its graph.
         graph: The graph itself.
         input: The initial state, as JSON.
-        deadline: The time after which it is compensated unless it has ended.
+        deadline: The time after which it is compensated if it has not ended; None: no
+            deadline.
         branch: The branch that is executed.
         blocked: The record of the defect that blocks the saga; None if there is none.
-        generations: The generation of a step's key, where it isn't 1.
+        generations: The generations of the steps' idempotency keys, without those that
+            are 1.
         done: The steps that succeeded, in the order of their success.
         results: The results of steps, as JSON; also of answers that arrived late.
         failure: What failed, or why the saga is compensated, for people.
         stuck_for: Why it is stuck, for people.
         compensating: Whether its compensation has begun.
         plan: The steps that are still to be compensated, in this order.
-        compensations: The compensations of the plan's steps that were attempted.
+        compensations: The state of each compensation of the plan that was attempted.
     """
 
     id: str
@@ -230,7 +232,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_open_pivot(self) -> bool:
-        """Whether a pivot without compensation may have happened."""
+        """Whether a pivot that has no compensation may have had an effect."""
         if not self.may_have_happened:
             return False
         shape = self.graph[self.branch.position]
@@ -249,10 +251,10 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def trouble(self) -> str | None:
-        """Why the saga is stuck, is compensated or retries a step; None otherwise."""
+        """Why the saga is stuck, compensated, or retries a step; None otherwise."""
         return self.stuck_for or self.failure
 
     def awaits(self, step: str) -> bool:
-        """Return whether the saga still waits for an answer of this step."""
+        """Return whether the saga still waits for the answer to a step's call."""
         running = self.status is SagaStatus.RUNNING
         return running and self.step == step and self.may_have_happened

@@ -12,14 +12,15 @@ from eventbraid.saga._text import shortened
 if TYPE_CHECKING:
     from eventbraid.saga.machine._events import SagaEvent
 
-# More than each function of `_text` returns, so only a caller's text can be longer.
+# The functions of `_text` return shorter texts. So only a text from a caller can be
+# longer.
 _MAXIMUM_RECORDED = 4_000
 # These fields are names that other records refer to, so they must not be shortened.
 _NAMES = frozenset({"graph_hash", "saga", "step", "why"})
 
 
 def with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
-    """Return a record whose texts for people are shortened and can be encoded.
+    """Return a record in which texts for people are shortened and can be encoded.
 
     Args:
         event: The record.
@@ -37,7 +38,7 @@ def with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent
 
 @functools.cache
 def text_fields(kind: type[SagaEvent]) -> tuple[str, ...]:
-    """Return the fields of a record that hold texts for people."""
+    """Return the fields of a record class that have texts for people."""
     annotations = cast("dict[str, object]", kind.__annotations__)
     return tuple(
         name

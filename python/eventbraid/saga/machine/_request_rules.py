@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def start(draft: Draft[Any], request: Start) -> None:
-    """Record the start of a saga, and of its first step if the request says so."""
+    """Record the start of a saga and, if requested, the start of its first step."""
     saga = draft.saga
     draft.record(
         SagaStarted(
@@ -47,11 +47,13 @@ def cancel(draft: RecordDraft, request: CancelRequest) -> None:
 def retry(draft: RecordDraft, request: RetryRequest) -> None:
     """Record that each step at which the saga is stuck is attempted again.
 
-    A receiver may have stored its refusal under the idempotency key. So the key gets a
-    new generation, unless an attempt under the old key may have had its effect.
+    A receiver may have stored its refusal under the idempotency key, and would only
+    repeat it. So the key gets a new generation. But the key stays the same if an
+    earlier attempt may have taken effect: with a new key, the effect could occur twice.
     """
     progress = draft.progress
-    # If the saga isn't stuck, the record is refused, and the reason names its status.
+    # If the saga isn't stuck, add one record nevertheless. The draft refuses it with
+    # `InvalidTransition`, whose message has the saga's status.
     for step in progress.stuck_steps or (progress.current or "",):
         generation = _next_generation(progress, step)
         draft.record(RetriedByHand(step, request.by, request.note, generation))
@@ -66,7 +68,7 @@ def _next_generation(progress: Progress, step: str) -> int:
 
 
 def skip(draft: Draft[Any], request: SkipRequest) -> None:
-    """Record that a stuck step or compensation counts as settled, and what is next."""
+    """Record that a stuck step or compensation is skipped, and what follows."""
     is_compensation = draft.progress.compensating
     draft.record(SkippedByHand(request.step, request.by, request.note))
     if is_compensation:

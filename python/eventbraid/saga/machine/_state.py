@@ -1,4 +1,4 @@
-"""The state of a saga: the argument and the result of each decision."""
+"""The state of a saga, which each decision receives and returns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ S = TypeVar("S")
 class SagaState(msgspec.Struct, Generic[S], frozen=True, gc=False):
     """All data on which the next decision about a saga depends.
 
-    Both parts are folds of the log. So a process that resumes the saga makes the same
-    decision that the previous process would have made.
+    Both parts are folds of the log. So a process that resumes the saga decides as the
+    previous process would have decided.
 
     Attributes:
         progress: The fold of the saga's stream.
-        data: The fold of the results of its steps: the state that its author declared.
+        data: The fold of the results of its steps. Its type is the state type in the
+            saga's declaration.
     """
 
     progress: Progress

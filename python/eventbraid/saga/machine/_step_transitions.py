@@ -1,4 +1,4 @@
-"""The transitions of a saga's steps: what each record changes."""
+"""The transitions of a saga's steps: the changes that each record makes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def after_step_started(progress: Progress, event: StepStarted) -> Progress:
-    """Begin an attempt, or note that the present one isn't alone any more."""
+    """Begin an attempt, or remove the flag ``alone`` of the present attempt."""
     require_next_step(progress, event, event.step)
     attempts = progress.branch.attempts
     if attempts.in_flight:
@@ -83,7 +83,7 @@ def after_step_unknown(progress: Progress, event: StepUnknown) -> Progress:
     """End an attempt that may have had an effect."""
     require_next_step(progress, event, event.step)
     if not progress.may_have_happened:
-        refuse(progress, event, "no attempt is under way")
+        refuse(progress, event, "no attempt is in progress")
     attempts = progress.branch.attempts
     require_attempt(progress, event, event.attempt, attempts.number)
     unknown = after_attempt_failed(
@@ -107,17 +107,17 @@ def after_step_skipped(progress: Progress, event: StepSkipped) -> Progress:
 
 
 def after_step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
-    """Settle a step that failed for good and that another command replaces."""
+    """Settle a step that failed for good and was replaced by another command."""
     require_next_step(progress, event, event.step)
     attempts = progress.branch.attempts
     if not attempts.number or attempts.in_flight or attempts.retry_at is not None:
         refuse(progress, event, "the step hasn't failed for good")
     if not progress.graph[progress.branch.position].replaceable:
-        refuse(progress, event, "no other command takes the place of the step")
+        refuse(progress, event, "the step declares no command that replaces it")
     settled = _settled(progress)
     if attempts.doubt is None:
         return settled
-    # The step may have happened, so a later compensation of the saga includes it.
+    # The step may have had an effect, so a later compensation of the saga includes it.
     return replace(settled, done=(*progress.done, event.step))
 
 
@@ -140,9 +140,9 @@ def after_defect_of_step(progress: Progress, event: DefectRecorded) -> Progress:
 
 
 def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
-    """Let a stuck step be attempted again, as if for the first time.
+    """Reset the attempts of a stuck step, so that it is attempted again.
 
-    A doubt remains: an earlier attempt may still have had an effect.
+    Only a doubt is kept, because an earlier attempt may have had an effect.
     """
     branch = progress.branch
     attempts = Attempts(doubt=branch.attempts.doubt)
@@ -170,9 +170,10 @@ def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
 def attempt_to_be_settled(progress: Progress) -> int:
     """Return the number of the attempt whose outcome may be recorded; 0 for none.
 
-    That of an external step is an attempt whose start is recorded, or an attempt in
-    doubt if the receiver was asked. The start of a local step's attempt is recorded
-    only after a takeover or a crash.
+    For an external step, this is an attempt whose start is recorded, or an attempt in
+    doubt about which the receiver was asked. For a local step, the start of the attempt
+    may be missing from the records, because it is recorded only after a takeover or a
+    crash.
     """
     attempts = progress.branch.attempts
     if progress.graph[progress.branch.position].local:
@@ -188,7 +189,7 @@ def _settled(progress: Progress) -> Progress:
 def _with_attempts(
     progress: Progress, attempts: Attempts, *, failure: str | None = None
 ) -> Progress:
-    """Replace the attempts at the branch's step, and drop a kept answer."""
+    """Replace the attempts at the branch's step, and remove a recorded answer."""
     branch = Branch(progress.branch.position, attempts)
     if failure is None:
         return replace(progress, branch=branch)

@@ -1,4 +1,4 @@
-"""The checks of transitions, which refuse a record that contradicts the progress."""
+"""The checks that refuse a record which contradicts a saga's progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
-    """Raise the error for a record that can't follow.
+    """Raise the error for a record that isn't allowed in the present progress.
 
     Raises:
         InvalidTransition: Always.
@@ -35,9 +35,9 @@ def require_next_step(progress: Progress, event: SagaEvent, step: str) -> None:
 
 
 def require_open(progress: Progress, event: SagaEvent, step: str) -> None:
-    """Refuse a record about a compensation that isn't planned, or that has failed."""
+    """Refuse a record about a compensation that isn't planned, or failed for good."""
     if step not in progress.plan:
-        refuse(progress, event, f"{step!r} isn't next in its plan {progress.plan}")
+        refuse(progress, event, f"{step!r} isn't in its plan {progress.plan}")
     if progress.compensation(step).failure is not None:
         refuse(progress, event, f"the compensation of {step!r} has failed for good")
 
@@ -55,7 +55,7 @@ def require_attempt(
 ) -> None:
     """Refuse a record of an attempt with an unexpected number.
 
-    The number of a first attempt is 1. So if 0 is expected, each attempt is refused.
+    If 0 is expected, no attempt has this number, and each record is refused.
     """
     if attempt != expected or attempt < 1:
-        refuse(progress, event, f"attempt {attempt} isn't the one under way")
+        refuse(progress, event, f"attempt {attempt} isn't the present one")
