@@ -122,6 +122,11 @@ impl Machine {
         self.turns.state.lock().processes[process].steps
     }
 
+    /// Return the microseconds of the simulated clock.
+    pub(crate) fn clock(&self) -> u64 {
+        self.turns.state.lock().clock
+    }
+
     pub(crate) fn trace(&self) -> Vec<String> {
         self.turns.state.lock().trace.clone().unwrap_or_default()
     }
