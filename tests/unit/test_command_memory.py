@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.command._memory import SHORTEST_KEPT, EventMemory
+from eventbraid.command._memory import MINIMUM_STREAM_LENGTH, EventMemory
 from eventbraid.command._shared_state import folds_without_fields
 from eventbraid.event._frozen import is_frozen_class
 from eventbraid.event._registry import default_registry
@@ -251,8 +251,8 @@ def test_a_memory_ignores_streams_whose_first_events_are_missing():
     with eb.open("memory:") as store:
         store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
         events = [decoded(one) for one in store.read_stream(A, after=20)]
-    memory.learn({A: 20}, {A: LONG}, events, generation)
-    assert memory.recall([A]) == {}
+    memory.add({A: 20}, {A: LONG}, events, generation)
+    assert memory.find([A]) == {}
 
 
 def test_memory_is_bounded_by_the_bytes_that_it_keeps_alive():
@@ -287,7 +287,7 @@ def test_memory_is_bounded_by_the_bytes_that_it_keeps_alive():
         # Of the large one there is only a beginning, which serves all the same.
         tracemalloc.start()
         executor.execute(Read(notes=["notes-large"]))
-        [remembered] = memory.recall(["notes-large"]).values()
+        [remembered] = memory.find(["notes-large"]).values()
         assert 10 < len(remembered.events) < 100
         assert tracemalloc.get_traced_memory()[0] < bound
         tracemalloc.stop()
@@ -406,7 +406,7 @@ def test_what_others_wrote_is_decoded_once_for_all_commands_that_wait(monkeypatc
     monkeypatch.setattr("eventbraid.command._reading.decoded", counting)
     herd([Uses(account=A, amount=Money(1)) for _ in range(300)])
     # The first ones of a stream are decoded again while it is short.
-    assert len(decodings) < 300 + SHORTEST_KEPT**2
+    assert len(decodings) < 300 + MINIMUM_STREAM_LENGTH**2
 
 
 def test_what_others_wrote_is_folded_once_for_all_commands_that_wait():

@@ -1,4 +1,4 @@
-"""Commands: declare streams, fold them into a state, decide on events, execute."""
+"""Commands: requests that fold streams into a state and decide on new events."""
 
 from __future__ import annotations
 

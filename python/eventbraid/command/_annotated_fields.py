@@ -1,8 +1,8 @@
-"""From the annotations of a command to the descriptors of its declared streams.
+"""Builds the descriptors of a command's declared streams from its annotations.
 
-A field ``source: eb.Declared[Account]`` has no value in the class body, so only the
-annotation names the kind of its stream. Under ``from __future__ import annotations``
-the annotation is a text, which is evaluated while the class is being defined.
+A field ``source: eb.Declared[Account]`` has no value in the class body. So only the
+annotation shows the kind of its stream. With ``from __future__ import annotations`` the
+annotation is a text, which is evaluated while the class is being defined.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ AnyDeclared: TypeAlias = Declared[Any] | DeclaredMany[Any]
 def make_dataclass(cls: type) -> None:
     """Make a frozen, keyword-only dataclass of a command's class.
 
-    The descriptors of declared streams are set after that: a dataclass takes a value
-    that it finds in the class, or in a base, for the default of the field.
+    The descriptors of declared streams are set after that. Otherwise the dataclass
+    would use a descriptor that it finds in the class, or in a base class, as the
+    default of the field.
 
     Raises:
         TypeError: An annotation doesn't name the kind of its stream.
@@ -66,7 +67,7 @@ def _descriptors(cls: type, annotations: Mapping[str, object]) -> Iterator[AnyDe
 
 
 def _evaluated(written: object, known: dict[str, Any], place: str) -> object:
-    """Return an annotation; one that is no declared stream may stay a text.
+    """Return the value of an annotation; if it declares no stream, it may stay a text.
 
     Raises:
         TypeError: The annotation declares a stream, and can't be evaluated.
@@ -96,8 +97,8 @@ def _declares(written: object, known: dict[str, Any]) -> bool:
 
 def _hint(written: object, known: dict[str, Any]) -> object:
     holder = types.SimpleNamespace(__annotations__={"it": written})
-    # With one namespace for both, `typing` would take the class that an equal text
-    # named in another module, from its cache.
+    # If one namespace is passed for both arguments, `typing` caches the value of a
+    # text. It could then return the class that an equal text named in another module.
     hints = typing.get_type_hints(
         holder, globalns={}, localns=known, include_extras=True
     )
@@ -129,8 +130,9 @@ def _checked_kind(kind: Any, place: str) -> type[Stream[Any]]:
 def _names_visible_to(cls: type) -> dict[str, Any]:
     """Return the names that the annotations of a class being defined may use.
 
-    The class statement is still running, so the frames of the functions around it are
-    on the stack. A module that is run by `exec` has no entry in `sys.modules`.
+    The class statement is still being executed, so the frames of the module and of the
+    functions around it are on the stack. The frames are needed because a module that
+    `exec` runs has no entry in `sys.modules`.
     """
     module_names: dict[str, Any] | None = None
     local_names: dict[str, Any] = {}
@@ -140,7 +142,8 @@ def _names_visible_to(cls: type) -> dict[str, Any]:
         if frame.f_globals.get("__name__", "builtins") == cls.__module__:
             module_names = module_names or frame.f_globals
             if frame.f_code.co_qualname in functions:
-                # Names of an inner function, which was found before, prevail.
+                # The frame of an inner function is found before that of an outer one.
+                # Its names have priority.
                 local_names = {**frame.f_locals, **local_names}
         frame = frame.f_back
     if module_names is None:
@@ -156,7 +159,7 @@ def _functions_around(qualified: str) -> set[str]:
 
 
 def _annotations_of(cls: type) -> Mapping[str, object]:
-    """Return the annotations of a class, whether or not all their names exist yet."""
+    """Return the annotations of a class, even if some names in them don't exist yet."""
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - new in Python 3.14
 

@@ -38,10 +38,10 @@ class AsyncExecutor:
         retry: The policy by which commands are retried after conflicts.
         discovery_rounds: The maximum number of discovery rounds of a command.
         discovery_streams: The maximum number of streams that a command discovers.
-        remembered_events: The maximum number of decoded events of long streams that
-            are cached, so that they are decoded once.
-        remembered_bytes: The maximum size of this cache, by estimate; a small event
-            takes about 1 KB.
+        remembered_events: The maximum number of decoded events that are cached, so that
+            each event of a long stream is decoded only once.
+        remembered_bytes: The maximum size of this cache, which is estimated; a small
+            event takes about 1 KB.
 
     Example:
         >>> import asyncio
@@ -80,7 +80,7 @@ class AsyncExecutor:
         remembered_events: int = 65_536,
         remembered_bytes: int = 64 * 2**20,
     ) -> None:
-        """Execute on a store."""
+        """Execute commands on a store."""
         self._engine = ExecutionEngine(
             LoopPort(store),
             coordination_of(store),
@@ -111,9 +111,9 @@ class AsyncExecutor:
     ) -> Executed:
         """Read a command's streams, let it decide, and append its events.
 
-        The append expects all declared and discovered streams at the versions that
-        were read; after a conflict the command is executed again. With an idempotency
-        key, a command that was executed before returns its first result.
+        The append expects that all declared and discovered streams still have the
+        versions that were read. After a conflict the command is executed again. With an
+        idempotency key, a command that was executed before returns its first result.
 
         Args:
             command: The command.
@@ -123,7 +123,8 @@ class AsyncExecutor:
             also: Further writes of the same commit.
             expect: Further expectations of the same commit. A conflict on one of these
                 is raised without a retry.
-            deadline: No attempt begins after it. A `datetime` needs a time zone.
+            deadline: The time after which no attempt begins: a duration from now, or a
+                `datetime` with a time zone.
 
         Returns:
             The events, their positions, and the new versions.
@@ -137,10 +138,11 @@ class AsyncExecutor:
             UndeclaredStream: The command wrote to a stream that it neither declared nor
                 discovered.
             DiscoveryLimit: The command discovers more than the limits allow.
-            LimitExceeded: The command decided on more than one commit may contain.
+            LimitExceeded: The command's events exceed the limits of one commit.
             UnknownEventType: A stream has an event whose class isn't registered.
             EventDecodeError: A stream has an event that the command can't apply.
-            InvalidArgument: The command decided on something that can't be appended.
+            InvalidArgument: The result of ``decide`` has something that can't be
+                appended.
             OutcomeUnknown: The store can't determine whether the commit happened.
         """
         execution = self._engine.execution(

@@ -44,13 +44,15 @@ class Command(ABC, Generic[S, E]):
     `Declared` or `DeclaredMany`, and the other values that the decision needs. They are
     keyword-only arguments of the constructor, and an instance is immutable.
 
-    `initial`, `apply`, `decide` and `discover` are pure: no input or output, no clock,
-    no randomness. They may run any number of times. Their input is in the fields.
+    `initial`, `apply`, `decide` and `discover` must be pure: no input or output, no
+    clock, no random numbers. They may be called any number of times. Values from
+    outside are passed in the fields.
 
     A class that leaves some of the methods to its subclasses is defined with
-    ``abstract=True``. Declare a stream in the class that writes to it: for mypy, an
-    inherited declared stream has the type of the constructor's argument. With ``name=``
-    the idempotency keys of a command remain valid when its class is moved.
+    ``abstract=True``. Declare a stream in the class that writes to it, because mypy
+    gives an inherited declared stream the type of the constructor's argument. With
+    ``name=``, the idempotency keys of a command remain valid when its class is renamed
+    or moved.
 
     Raises:
         TypeError: When a class is defined: a method is missing, an annotation doesn't
@@ -98,7 +100,7 @@ class Command(ABC, Generic[S, E]):
     def __init_subclass__(
         cls, *, abstract: bool = False, name: str | None = None
     ) -> None:
-        """Make a frozen, keyword-only dataclass of a new command and validate it."""
+        """Make a frozen, keyword-only dataclass of a new command class; validate it."""
         super().__init_subclass__()
         check_when_made(cls, Use.COMMAND)
         make_dataclass(cls)
@@ -128,22 +130,23 @@ class Command(ABC, Generic[S, E]):
         """Decide on events, or refuse with `require`.
 
         Args:
-            state: All declared and discovered streams, folded.
+            state: The fold of all declared and discovered streams.
 
         Returns:
-            Writes, built by handles; usually this is a generator. There may be none.
+            Any number of writes, which are built by the streams' handles. Usually this
+            method is a generator.
         """
 
     def discover(self, state: S, /) -> Iterable[Stream[Any]]:
         """Return further streams to read, which depend on the state.
 
-        It is called again after each fold, until it returns no new stream.
+        This method is called again after each fold, until it returns no new stream.
 
         Args:
             state: The fold of all streams that were read before.
 
         Returns:
-            Streams; those that were read before have no effect.
+            The streams to read; a stream that was read before has no effect.
         """
         del state
         return ()

@@ -1,4 +1,4 @@
-"""What an idempotency key stands for, when a command is executed under it."""
+"""The content with which an idempotency key is compared: a command as bytes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def content_of(command: Command[Any, Any]) -> bytes:
     """Return a command's class and fields as bytes that are equal for equal commands.
 
     Raises:
-        InvalidArgument: A field can't be written down.
+        InvalidArgument: A field can't be encoded.
     """
     shape = command.__shape__
     held = {field: command.__dict__[field] for field in shape.fields}
     kind: type = type(command)
     try:
-        for field, write in _tagging(kind):
+        for field, write in _encoders(kind):
             held[field] = write(held[field])
         content = stable_json([shape.identity, held])
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -50,8 +50,8 @@ def content_of(command: Command[Any, Any]) -> bytes:
 
 
 @functools.cache
-def _tagging(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """Return the fields whose values are distinguished by their tags, as in events."""
+def _encoders(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """Return the fields that need an encoding of their own, each with its encoder."""
     found: list[tuple[str, Callable[[Any], Any]]] = []
     for field, annotation in field_types(kind).items():
         schema = schema_of(annotation)
@@ -63,9 +63,10 @@ def _tagging(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
 
 
 def _is_open(schema: Schema) -> bool:
-    """Return whether different values may have the same JSON, or equal ones different.
+    """Return whether plain JSON can't be compared in place of the values.
 
-    An open field may hold ``"1"`` and ``Decimal(1)``, or bytes and their text.
+    This is so if different values may have the same JSON, such as ``"1"`` and
+    ``Decimal(1)`` in a field of any type, or if equal values may have different JSON.
     """
     if isinstance(schema, ModelRecord):
         return False
@@ -76,10 +77,11 @@ _TYPE = "$type"
 
 
 def described(value: Any) -> Any:
-    """Return a value as JSON in which values that aren't equal differ.
+    """Return a value as JSON that is different for values that aren't equal.
 
-    Plain JSON stays as it is. What JSON has no type for is named by its type. Members
-    of sets, and pairs of mappings with other keys than texts, are sorted.
+    Values that JSON can represent are unchanged. Other values are tagged with the names
+    of their types. The members of sets are sorted, as are the entries of mappings whose
+    keys aren't texts.
     """
     kind: type[object] = type(cast("object", value))
     if value is None or kind in {str, int, bool}:
@@ -93,7 +95,7 @@ def described(value: Any) -> Any:
         return _named("set", by_json([described(item) for item in members]))
     if isinstance(value, dict):
         return _described_dict(cast("dict[object, object]", value))
-    if isinstance(value, str):  # Equal to a bare one, a member of StrEnum for example.
+    if isinstance(value, str):  # A member of StrEnum, for example.
         return str.__str__(value)
     if isinstance(value, int) and not isinstance(value, Int):
         return int(value)

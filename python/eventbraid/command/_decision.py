@@ -1,4 +1,4 @@
-"""A command's decision, validated and encoded; values to values, no I/O."""
+"""Validates and encodes the decision of a command, without input or output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMIT_BYTES_LIMIT = 16 * 2**20
 """The maximum size of the bodies of one commit, in bytes."""
 
 COMMIT_EVENTS_LIMIT = 32 * 2**20 // 40
-"""The maximum number of events of one commit: a frame has 40 bytes for each."""
+"""The maximum number of events of one commit; a frame takes 40 bytes for each."""
 
 _WRITES_A_CHECK = 64
 
@@ -55,8 +55,8 @@ def decided(
 ) -> Decision:
     """Validate the writes of a command, and encode them with further writes.
 
-    Each write is encoded when it is yielded, so that a decision without end is refused
-    when it exceeds the limits of a commit.
+    Each write is encoded when it is yielded. So an endless generator is refused as soon
+    as it exceeds the limits of a commit.
 
     Args:
         command: The command.
@@ -64,14 +64,14 @@ def decided(
         kinds: The streams that it may write to, with the classes of their events.
         metadata: The metadata of all events.
         also: Further writes.
-        check_time: Raises once the deadline has passed.
+        check_time: Raises an error if the deadline has passed.
 
     Raises:
         CommandRejected: The command is rejected.
-        UndeclaredStream: It writes to a stream that it did not declare.
-        InvalidArgument: It yields something else than its own writes, or an event
-            that its stream's kind doesn't have, or that isn't registered.
-        LimitExceeded: It yields more than one commit may contain.
+        UndeclaredStream: It writes to a stream that it neither declared nor discovered.
+        InvalidArgument: It yields something that isn't one of its own writes, or an
+            event that isn't registered or isn't an event of the stream's kind.
+        LimitExceeded: The writes exceed the limits of one commit.
     """
     events: list[object] = []
     encoded: list[NewEvent] = []
@@ -104,7 +104,7 @@ def checked(
     writes: object,
     kinds: Mapping[str, EventKinds],
 ) -> Iterable[Write]:
-    """Iterate over a command's writes, and refuse those that it may not yield."""
+    """Iterate over a command's writes, and refuse those that aren't allowed."""
     name = command.__shape__.name
     if not isinstance(writes, Iterable):
         raise InvalidArgument(
@@ -152,7 +152,7 @@ def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:
 def merged(
     metadata: Mapping[str, str] | None, own: Mapping[str, str] | None
 ) -> Mapping[str, str] | None:
-    """Return the metadata of one event: the execution's, then its own."""
+    """Return the metadata of one event; its own values replace the execution's."""
     if not own:
         return metadata
     return {**metadata, **own} if metadata else own
@@ -161,7 +161,7 @@ def merged(
 def expectations(
     versions: Mapping[str, int], further: Mapping[str, Expectation] | None
 ) -> Mapping[str, Expectation]:
-    """Return all expectations of the append: the versions read, and the caller's.
+    """Return all expectations of the append: the versions that were read, and further.
 
     Raises:
         VersionConflict: The caller expects another version of a stream that was read.
@@ -179,7 +179,7 @@ def expectations(
 
 
 def holds(expected: Expectation, version: int) -> bool:
-    """Return whether a stream of this version meets an expectation."""
+    """Return whether a stream with a version meets an expectation."""
     match expected:
         case StreamCondition.ANY:
             return True

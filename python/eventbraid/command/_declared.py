@@ -1,4 +1,4 @@
-"""Fields of a command that declare its streams."""
+"""The annotations of the fields that declare a command's streams."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ GIVEN_LIMIT = 100_000
 class Declared(Generic[K_co]):
     """The annotation of a field that declares one stream of a command.
 
-    The command reads the stream and may write to it. The constructor takes the
-    stream's id, as text or as an instance of its kind; in the command the field is the
-    stream's handle, a `Writable` of the kind's events.
+    The command reads the stream and may write to it. The argument of the constructor is
+    the stream's id, as text or as an instance of the stream's kind. In the command, the
+    field is the stream's handle: a `Writable` for the kind's events.
 
-    The annotation is evaluated when the command's class is defined, so the kind must be
-    defined before it, and imported outside of ``if TYPE_CHECKING``.
+    The annotation is evaluated when the command's class is defined. So the kind must be
+    defined before the class, and imported outside of ``if TYPE_CHECKING``.
 
     Attributes:
         kind: The kind of the stream.
@@ -74,19 +74,19 @@ class Declared(Generic[K_co]):
         return Writable(command.__dict__[self.name], command)
 
     def __set__(self, command: object, value: str | K_co) -> None:
-        """Set the stream's id; a frozen command calls it in its constructor only."""
+        """Set the stream's id; in a frozen command only the constructor does this."""
         command.__dict__[self.name] = _id_of(self.kind, value)
 
     def ids_of(self, command: object) -> tuple[str, ...]:
-        """Return the one stream that a command declares here."""
+        """Return the stream of this field of a command, as a tuple."""
         return (command.__dict__[self.name],)
 
 
 class DeclaredMany(Generic[K_co]):
     """The annotation of a field that declares any number of streams of one kind.
 
-    The constructor takes a list of the streams' ids; in the command the field is a
-    tuple of their handles, each stream once. See `Declared`.
+    The argument of the constructor is a list of the streams' ids. In the command, the
+    field is a tuple of the streams' handles, without repetitions. See `Declared`.
 
     Attributes:
         kind: The kind of the streams.
@@ -129,7 +129,7 @@ class DeclaredMany(Generic[K_co]):
         return Writables(Writable(one, command) for one in ids)
 
     def __set__(self, command: object, value: Iterable[str | K_co]) -> None:
-        """Set the streams' ids, each once; only the constructor calls it.
+        """Set the streams' ids without repetitions; only the constructor does this.
 
         Raises:
             LimitExceeded: There are more streams than one commit can check.
@@ -148,7 +148,7 @@ class DeclaredMany(Generic[K_co]):
         command.__dict__[self.name] = tuple(ids)
 
     def ids_of(self, command: object) -> tuple[str, ...]:
-        """Return the streams that a command declares here."""
+        """Return the streams of this field of a command."""
         return cast("tuple[str, ...]", command.__dict__[self.name])
 
 

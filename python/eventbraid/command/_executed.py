@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Executed:
     """The result of an executed command.
 
-    A read model that is to include the command's effect waits for `last_position`.
+    To see the command's events in a read model, wait until the read model has reached
+    `last_position`.
 
     Attributes:
         events: The events of its commit, in order: the events that it decided on, then
@@ -21,12 +22,12 @@ class Executed:
         versions: The new version of each stream that was written.
         first_position: The position of its first event; `None` without events.
         last_position: The position of its last event; `None` without events.
-        read_position: The position of the log as of which it read its streams; `None`
-            if nothing was read, because the result is replayed. It is not compared:
-            a replayed result equals the first one but for `replayed`.
+        read_position: The position of the log at which the streams were read; `None` if
+            the result is replayed, so that no stream was read. This attribute isn't
+            compared.
         attempts: The number of attempts.
-        replayed: Whether the command was executed before under its idempotency key, so
-            that this is the first result again.
+        replayed: Whether the command was executed before with the same idempotency key.
+            If so, this is the first result again.
 
     Example:
         >>> import eventbraid as eb
@@ -60,10 +61,10 @@ class Executed:
 
     @property
     def position(self) -> int:
-        """The last position, or the read position without events; a former name."""
+        """The former name of `last_position`, or of `read_position` without events."""
         return self.last_position or self.read_position or 0
 
     def __reduce__(self) -> tuple[type[Executed], tuple[object, ...]]:
-        """Restore by the values: a read-only view of versions has no pickle."""
+        """Copy ``versions`` into a dict, because a read-only view can't be pickled."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return type(self), tuple({**values, "versions": dict(self.versions)}.values())

@@ -44,15 +44,16 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 CONFLICTS_BEFORE_RESERVING = 3
-"""After so many conflicts a command has the writers of other processes wait for it."""
+"""The number of conflicts after which a command reserves its streams, so that the
+writers of other processes wait for it."""
 
 RESERVATION_SECONDS = 0.1
-"""How long they wait, besides four times the longest attempt so far."""
+"""The minimum duration of a reservation; four times the longest attempt is added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an execution was asked to do besides the command."""
+    """The arguments of an execution besides the command."""
 
     idempotency_key: str | None
     metadata: Mapping[str, str] | None
@@ -99,7 +100,8 @@ class Execution(Generic[S]):
         """Prepare to execute a command.
 
         Raises:
-            InvalidArgument: There is a key, but the fields can't be written down.
+            InvalidArgument: There is an idempotency key, but the fields can't be
+                encoded.
         """
         self._command = command
         self._terms = terms
@@ -120,7 +122,7 @@ class Execution(Generic[S]):
         self._reading = Reading(command, bounds, memory)
 
     async def run(self) -> Executed:
-        """Try until it is done, refused, or no longer worth it."""
+        """Make attempts until one succeeds, is refused, or was the last one allowed."""
         self._refuse_late()
         try:
             while True:
@@ -149,17 +151,18 @@ class Execution(Generic[S]):
         finally:
             if self._reservation:
                 self._release()
-            # Their tracebacks lead back here: a cycle would keep all that was read.
+            # The tracebacks of these errors refer to this object. The reference cycle
+            # would keep all events in memory until the garbage collector runs.
             self._last = self._doubt = None
 
     def _is_contended(self) -> bool:
-        """Return whether an attempt has to wait for turns."""
+        """Return whether an attempt has to wait for its turn on a stream."""
         for stream in self._queues.contended(self._reading.kinds):
             self._contended.setdefault(stream, True)
         return bool(self._contended)
 
     def _note_duration(self) -> None:
-        """Record the duration of a failed attempt; only those read the clock."""
+        """Note the duration of a failed attempt; a successful one reads no clock."""
         self._longest = max(self._longest, self._port.now() - self._began)
 
     async def _attempt_in_turn(self) -> Executed:
@@ -175,11 +178,12 @@ class Execution(Generic[S]):
             turns.give_back()
 
     async def _reserve_if_starving(self) -> None:
-        """After some conflicts, have writers of other processes and threads wait, too.
+        """Reserve the streams after some conflicts, so that other writers wait.
 
-        The reservation is kept for further attempts, because an append may have been
-        under way when it began. It isn't waited for any longer than a turn lasts: its
-        holder may be unable to run.
+        The reservation is kept for further attempts, because another writer's append
+        may have been in progress when the reservation began. If another command holds a
+        reservation, this one waits for it no longer than a turn lasts, because that
+        command may be unable to continue.
         """
         reservations = self._port.reservations
         if reservations is None:
@@ -235,7 +239,7 @@ class Execution(Generic[S]):
             idempotency_key=key,
             content=self._content,
         )
-        # An interruption of the append itself says so by itself.
+        # If the append itself is interrupted, the store marks the exception.
         self._is_committed = True
         if appended.replayed:
             return await self._replayed(appended)
@@ -286,7 +290,8 @@ class Execution(Generic[S]):
         first, last = known.first_position, known.last_position
         events: list[object] = []
         if first is not None and last is not None:
-            # All of them first: an error of decoding would leave the read open.
+            # Read all events before the first is decoded. Otherwise a decoding error
+            # would leave the read open.
             recorded = await self._port.read_commit(first, last)
             events = [decode_event(one) for one in recorded]
         else:
@@ -302,9 +307,10 @@ class Execution(Generic[S]):
         )
 
     def _raise_foreign(self, conflict: VersionConflict) -> None:
-        """A conflict in what the caller added is the caller's to solve.
+        """Raise a conflict that a further attempt can't resolve.
 
-        So is one that a function of the command raised, of another store.
+        This is a conflict on an expectation that the caller has added, or a conflict at
+        another store that a function of the command raised.
         """
         if is_raised_by_command(conflict):
             self._raise_doubt(conflict)
@@ -319,7 +325,11 @@ class Execution(Generic[S]):
         self._queue_for(failure.stream for failure in conflict.failures)
 
     def _raise_final(self, unknown: OutcomeUnknown) -> None:
-        """Without a key, or if it concerns another store, the outcome stays unknown."""
+        """Raise an unknown outcome if it can't be determined.
+
+        It can't be determined without an idempotency key, or if a function of the
+        command raised the error of another store.
+        """
         if self._terms.idempotency_key is None or is_raised_by_command(unknown):
             self._raise_doubt(unknown)
             raise unknown
@@ -355,7 +365,7 @@ class Execution(Generic[S]):
         self._began = self._port.now()
 
     def _refuse_late(self, now: float | None = None) -> None:
-        """No attempt begins after the deadline."""
+        """Raise if the deadline has passed, so that no attempt begins after it."""
         deadline = self._terms.deadline
         if deadline is None or (now or self._port.now()) < deadline:
             return
@@ -365,11 +375,15 @@ class Execution(Generic[S]):
         raise late from last
 
     def _mark_doubt(self, interruption: BaseException) -> None:
-        """A cancellation or Ctrl-C says so if an attempt may have been committed."""
+        """Mark a cancellation or Ctrl-C if an attempt may have been committed."""
         if self._doubt is not None or self._is_committed:
             interruption.__dict__["outcome_unknown"] = True
 
     def _raise_doubt(self, error: Exception) -> None:
-        """An earlier attempt may have been committed, so no refusal may be given."""
+        """Raise the unknown outcome of an earlier attempt, if there is one.
+
+        That attempt may have been committed, so another error must not claim that the
+        command had no effect.
+        """
         if self._doubt is not None:
             raise self._doubt from (None if error is self._doubt else error)

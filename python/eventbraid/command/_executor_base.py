@@ -1,4 +1,4 @@
-"""The part of the executors that is the same with and without an event loop."""
+"""The part that `Executor` and `AsyncExecutor` share."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class ExecutionEngine:
-    """The part that both executors share."""
+    """Prepares the executions of one executor."""
 
     __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
 
     def __reduce__(self) -> Never:
-        """Refuse to be pickled or copied: what waits in its queues can't be."""
+        """Refuse to be pickled or copied, because waiting commands can't be copied."""
         raise TypeError(
             "an executor can't be pickled or copied; create another one with the store"
         )
@@ -63,7 +63,7 @@ class ExecutionEngine:
         expect: Mapping[str, Expectation] | None,
         deadline: timedelta | datetime | None,
     ) -> Execution[Any]:
-        """Return the execution of a command, after a check of the arguments."""
+        """Validate the arguments, and return the execution of a command."""
         now = self._port.now()
         give_up_at = now + self._within
         ends = None if deadline is None else now + _seconds_until(deadline)
@@ -88,7 +88,8 @@ class ExecutionEngine:
 
 
 def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
-    # An endless iterator would fill the memory before any check.
+    # Only so many writes are taken that the check below can fail. Otherwise an endless
+    # iterator would fill the memory.
     writes = tuple(itertools.islice(also, COMMIT_EVENTS_LIMIT + 1))
     if len(writes) > COMMIT_EVENTS_LIMIT:
         raise LimitExceeded("events of a commit", len(writes), COMMIT_EVENTS_LIMIT)
@@ -119,5 +120,5 @@ def _seconds_until(deadline: timedelta | datetime) -> float:
                 "deadline", str(deadline), "it has no time zone; use datetime.now(UTC)"
             )
         deadline -= datetime.now(UTC)
-    # A deadline that has passed is a valid argument: the command is too late.
+    # A deadline that has passed is a valid argument; the command then isn't attempted.
     return duration_seconds("deadline", deadline, minimum=timedelta.min)

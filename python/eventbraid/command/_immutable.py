@@ -1,4 +1,4 @@
-"""Whether a state can be used again after somebody else had it in hand."""
+"""Decides whether a state is immutable, so that it can be shared and used again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ATOMS = (
 
 
 def is_immutable(value: object) -> bool:
-    """Return whether nothing in a value can have been changed.
+    """Return whether no part of a value can be changed.
 
-    Only what is known to be frozen all the way down counts; a frozen dataclass that
-    holds a dict doesn't.
+    A frozen dataclass is immutable only if all values in it are. A value of an unknown
+    type counts as mutable.
     """
     if isinstance(value, _ATOMS):
         return not getattr(value, "__dict__", None)
@@ -35,13 +35,13 @@ def is_immutable(value: object) -> bool:
     fields = _frozen_fields(type(value))
     if fields is None:
         return False
-    # What isn't a field, a cached property for instance, is never trusted.
-    strangers = getattr(value, "__dict__", {}).keys() - fields
-    return not strangers and all(is_immutable(getattr(value, f)) for f in fields)
+    # An attribute that isn't a field, for example a cached property, may be mutable.
+    other_attributes = getattr(value, "__dict__", {}).keys() - fields
+    return not other_attributes and all(is_immutable(getattr(value, f)) for f in fields)
 
 
 def _frozen_fields(kind: type) -> frozenset[str] | None:
-    """Return the fields of a frozen dataclass or Struct; `None` for anything else."""
+    """Return the fields of a frozen dataclass or Struct; `None` for any other type."""
     record: Any = kind
     if dataclasses.is_dataclass(kind):
         frozen, names = record.__dataclass_params__.frozen, record.__dataclass_fields__

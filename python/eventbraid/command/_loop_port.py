@@ -1,4 +1,4 @@
-"""Executions in an event loop: asyncio, uvloop or trio."""
+"""The operations of an execution in an event loop: asyncio, uvloop or trio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _ReadingStore(Protocol):
-    """A store that has reads without a checkpoint."""
+    """A store whose reads needn't yield to the event loop."""
 
     @property
     def reads_before_append(self) -> ReadsBeforeAppend: ...
@@ -39,7 +39,7 @@ class LoopPort:
     __slots__ = ("_reads", "_store", "reservations")
 
     def __init__(self, store: AsyncStore) -> None:
-        """Execute on a store that is awaited."""
+        """Execute commands on a store whose methods are awaited."""
         self._store = store
         self._reads = _reads_of(store)
         self.reservations = reservations_of(store)
@@ -79,7 +79,7 @@ class LoopPort:
         return [recorded async for recorded in log]
 
     async def sleep(self, seconds: float) -> None:
-        """Let the loop's other tasks run meanwhile."""
+        """Wait while the loop's other tasks run."""
         await anyio.sleep(seconds)
 
     async def checkpoint(self) -> None:
@@ -87,7 +87,7 @@ class LoopPort:
         await current_port().checkpoint()
 
     def waiter(self) -> Waiter:
-        """Make a task that can wait."""
+        """Return a waiter for the current task."""
         return TaskWaiter()
 
     def now(self) -> float:
@@ -96,10 +96,11 @@ class LoopPort:
 
 
 def _reads_of(store: AsyncStore) -> ReadsBeforeAppend:
-    """Return the reads that leave the checkpoint to the append; else the store's own.
+    """Return the store's reads that don't yield to the event loop, if there are any.
 
-    Only the class counts: a stand-in that forwards what it lacks to another store would
-    hand out that store's reads, and its own ones would never be called.
+    The append after them yields. The attribute is looked up in the class and not in the
+    object. A test double may forward missing attributes to another store: it would
+    return the other store's reads, and its own would never be called.
     """
     if not hasattr(type(store), "reads_before_append"):
         return store

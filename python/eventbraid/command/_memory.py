@@ -1,11 +1,12 @@
-"""Decoded events of long streams, kept so that each is decoded once in a process.
+"""A cache of the decoded events of long streams, so that each is decoded only once.
 
-Events never change, and the versions of a stream are dense: what was read once is a
-prefix of all that is read later. Only events that nobody can change are shared. States
-are not kept: how a command folds may depend on its fields.
+Events never change, and the versions of a stream have no gaps. So the events that were
+read once are a prefix of the events of each later read. Only immutable events are
+shared. States are not cached, because the fold of a command may depend on its fields.
 
-What is kept belongs to the classes that were registered when it was decoded. When a
-class is registered anew, in a notebook for instance, all of it is dropped.
+The cached events are instances of the classes that were registered when the events were
+decoded. When a class is registered again, for example in a notebook, the cache is
+cleared.
 """
 
 from __future__ import annotations
@@ -24,68 +25,68 @@ if TYPE_CHECKING:
 
     from eventbraid.event import Recorded
 
-SHORTEST_KEPT = 16
-"""Shorter streams are decoded in less time than it takes to look after them."""
+MINIMUM_STREAM_LENGTH = 16
+"""The minimum length of a cached stream; decoding a shorter one takes less time."""
 
 EVENT_BYTES = 640
-"""What a small event takes: its record, its decoded object, and its place in lists."""
+"""The bytes of a small event: its record, its decoded object, and list entries."""
 
 BYTES_A_BYTE = 4
-"""How many bytes a byte of JSON may take, decoded: a text of wide characters."""
+"""The maximum bytes in memory for a byte of JSON, as for a text of wide characters."""
 
 
-class Remembered:
-    """The events of a stream, from its first one on; they only ever grow in number.
+class CachedEvents:
+    """The cached events of a stream: a prefix of the stream, which only grows.
 
     Attributes:
         events: The events. Other threads may append to the list at any time.
         kinds: Their classes.
-        size: The bytes that they keep alive, by estimate.
+        size: The estimated bytes that they take in memory.
     """
 
     __slots__ = ("events", "kinds", "size")
 
     def __init__(self) -> None:
-        """Begin with no events."""
+        """Begin without events."""
         self.events: list[Recorded[Any]] = []
         self.kinds: frozenset[type] = frozenset()
         self.size = 0
 
 
 class EventMemory:
-    """The streams that were read last, up to a number of events and bytes in all."""
+    """The streams that were read most recently, up to a total of events and bytes."""
 
     __slots__ = (
         "_count",
         "_generation",
         "_lock",
-        "_most_bytes",
-        "_most_events",
+        "_maximum_bytes",
+        "_maximum_events",
         "_size",
         "_streams",
     )
 
-    def __init__(self, most_events: int, most_bytes: int) -> None:
-        """Remember at most so many events and bytes; nothing if one of them is 0."""
-        self._most_events = most_events
-        self._most_bytes = most_bytes
+    def __init__(self, maximum_events: int, maximum_bytes: int) -> None:
+        """Set the maximum number of events and of bytes; with 0, nothing is cached."""
+        self._maximum_events = maximum_events
+        self._maximum_bytes = maximum_bytes
         self._count = 0
         self._size = 0
         self._generation = default_registry.generation
-        self._streams: OrderedDict[str, Remembered] = OrderedDict()
+        self._streams: OrderedDict[str, CachedEvents] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
-        """The bytes that are kept alive, by estimate."""
+        """The estimated bytes that the cached events take in memory."""
         return self._size
 
-    def recall(self, streams: Iterable[str]) -> dict[str, Remembered]:
-        """Return what is remembered of these streams."""
+    def find(self, streams: Iterable[str]) -> dict[str, CachedEvents]:
+        """Return the cached events of streams."""
         if self._generation != default_registry.generation:
-            self._forget()
-        known = self._streams
-        found = {stream: known[stream] for stream in streams if stream in known}
+            self._clear()
+        cached = self._streams
+        found = {stream: cached[stream] for stream in streams if stream in cached}
         if found:
             with self._lock:
                 for stream in found:
@@ -94,34 +95,34 @@ class EventMemory:
         return found
 
     def has_all(self, versions: Mapping[str, int]) -> bool:
-        """Return whether all events of streams of these versions are remembered."""
-        known = self.recall(versions)
+        """Return whether all events of streams up to these versions are cached."""
+        cached = self.find(versions)
         return all(
-            not version or (stream in known and len(known[stream].events) >= version)
+            not version or (stream in cached and len(cached[stream].events) >= version)
             for stream, version in versions.items()
         )
 
-    def learn(
+    def add(
         self,
         after: Mapping[str, int],
         versions: Mapping[str, int],
         new: Sequence[Recorded[Any]],
         generation: int,
     ) -> None:
-        """Remember what was read.
+        """Cache the events that a read returned.
 
         Args:
-            after: For streams that were not read from their first event on, the version
-                after which they were.
-            versions: The streams' versions as of the read.
+            after: The version after which each stream was read. A stream that is
+                missing was read from its first event.
+            versions: The streams' versions at the time of the read.
             new: The events that were read, in order.
-            generation: The registry's generation, from before they were decoded.
+            generation: The registry's generation before the events were decoded.
         """
-        if not (new and self._most_events and self._most_bytes):
+        if not (new and self._maximum_events and self._maximum_bytes):
             return
         grown: dict[str, list[Recorded[Any]]] = {}
         for stream, version in versions.items():
-            if version >= SHORTEST_KEPT:
+            if version >= MINIMUM_STREAM_LENGTH:
                 grown[stream] = []
         if not grown:
             return
@@ -131,9 +132,11 @@ class EventMemory:
         for stream, events in grown.items():
             kinds = kinds_of(events)
             if events and all(map(is_frozen_class, kinds)):
-                self._keep(stream, after.get(stream, 0), events, kinds, generation)
+                self._add_to_stream(
+                    stream, after.get(stream, 0), events, kinds, generation
+                )
 
-    def _keep(
+    def _add_to_stream(
         self,
         stream: str,
         after: int,
@@ -144,24 +147,25 @@ class EventMemory:
         with self._lock:
             if generation != self._generation:
                 return
-            known = self._streams.get(stream)
-            have = 0 if known is None else len(known.events)
-            if have < after:
-                # Events that they follow were dropped meanwhile.
+            cached = self._streams.get(stream)
+            cached_count = 0 if cached is None else len(cached.events)
+            if cached_count < after:
+                # The preceding events were dropped meanwhile, so the prefix would have
+                # a gap.
                 return
-            known = self._streams.setdefault(stream, Remembered())
+            cached = self._streams.setdefault(stream, CachedEvents())
             self._streams.move_to_end(stream)
-            # Another thread may have learned of a part of them already.
-            self._extend(known, events[have - after :], kinds)
-            if not known.events:
+            # Another thread may have cached some of these events already.
+            self._extend(cached, events[cached_count - after :], kinds)
+            if not cached.events:
                 self._drop(stream)
 
     def _extend(
-        self, known: Remembered, further: list[Recorded[Any]], kinds: set[type]
+        self, cached: CachedEvents, further: list[Recorded[Any]], kinds: set[type]
     ) -> None:
-        """Add the events that there is room for, perhaps in place of other streams."""
-        room = self._most_events - len(known.events)
-        room_bytes = self._most_bytes - known.size
+        """Add as many events as the limits allow; drop other streams if needed."""
+        room = self._maximum_events - len(cached.events)
+        room_bytes = self._maximum_bytes - cached.size
         size = 0
         for number, one in enumerate(further):
             length = EVENT_BYTES + BYTES_A_BYTE * sys.getsizeof(one)
@@ -169,20 +173,20 @@ class EventMemory:
                 further = further[:number]
                 break
             size += length
-        known.kinds |= kinds
-        known.events += further
-        known.size += size
+        cached.kinds |= kinds
+        cached.events += further
+        cached.size += size
         self._count += len(further)
         self._size += size
-        while self._count > self._most_events or self._size > self._most_bytes:
+        while self._count > self._maximum_events or self._size > self._maximum_bytes:
             self._drop(next(iter(self._streams)))
 
     def _drop(self, stream: str) -> None:
-        forgotten = self._streams.pop(stream)
-        self._count -= len(forgotten.events)
-        self._size -= forgotten.size
+        dropped = self._streams.pop(stream)
+        self._count -= len(dropped.events)
+        self._size -= dropped.size
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         with self._lock:
             self._generation = default_registry.generation
             self._streams = OrderedDict()

@@ -1,4 +1,4 @@
-"""Metadata that tells how events hang together."""
+"""Metadata that records which event is the cause of another event."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 def caused_by(recorded: Recorded[Any] | RecordedEvent, /) -> dict[str, str]:
     """Return the metadata of events that another event causes.
 
-    ``correlation_id`` is the same for all events of one request, from the first one
-    on; ``causation_id`` is the event that came just before.
+    ``correlation_id`` is the same for all events that follow from one first event.
+    ``causation_id`` is the id of the event that is the direct cause.
 
     Args:
-        recorded: The event that was the cause.
+        recorded: The event that is the cause.
 
     Returns:
-        Metadata for `Executor.execute`; add your own keys to it.
+        The argument ``metadata`` of `Executor.execute`; you may add keys of your own.
 
     Example:
         >>> import eventbraid as eb

@@ -1,7 +1,8 @@
-"""The operations that an execution needs: of a store, of a clock, and of its runner.
+"""The operations that an execution needs of a store, a clock and its event loop.
 
-An execution is one coroutine. Over `ThreadPort` it never suspends, because each answer
-is there when the call returns; over `LoopPort` it is awaited.
+An execution is one coroutine. With `ThreadPort` the coroutine never suspends, because
+each operation blocks until it has its result. With `LoopPort` an event loop runs the
+coroutine.
 """
 
 from __future__ import annotations
@@ -69,28 +70,29 @@ class Port(Protocol):
         ...
 
     def checkpoint(self) -> Awaitable[None]:
-        """Let other tasks run, and stop here if this one is cancelled.
+        """Let other tasks run, and raise if this task is cancelled.
 
-        An append does so, too. An execution that ends without an append calls this,
-        because its reads may have let no other task run.
+        An append does this, too. An execution that ends without an append calls this
+        method, because its reads may not have let other tasks run.
         """
         ...
 
     def waiter(self) -> Waiter:
-        """Make a waiter that can wait for a turn here."""
+        """Return a waiter for the current thread or task."""
         ...
 
     def now(self) -> float:
-        """Return a time in seconds that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
 
 def coordination_of(store: Store | AsyncStore) -> object:
     """Return the coordination of a store, or the store itself.
 
-    Commands need `append`, `committed`, `read_streams` and `read_all`. On an object
-    that has these alone, a stand-in of a test for example, their executors reserve no
-    streams and queue for contended streams among themselves.
+    Commands need only `append`, `committed`, `read_streams` and `read_all`. An object
+    with only these methods, for example a test double, has no coordination. Then no
+    streams are reserved, and only commands on the same object queue for a contended
+    stream.
     """
     return getattr(store, "coordination", store)
 

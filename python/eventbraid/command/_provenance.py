@@ -1,8 +1,8 @@
 """Distinguishes the library's own errors from those that a command's functions raise.
 
-A command may use a store of its own in `decide`, or raise any error by mistake. A
-`StoreClosed` or a `VersionConflict` of that kind says nothing of the store that the
-command is executed on.
+A command may use another store in `decide`, or raise any error by mistake. A
+`StoreClosed` or `VersionConflict` that it raises isn't an error of the store on which
+the command is executed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MARK = "_raised_by_command"
 
 
 def mark_raised_by_command(error: BaseException) -> None:
-    """Note on an error of the library that a function of a command raised it."""
+    """Mark an error of the library as raised by a function of a command."""
     if isinstance(error, EventbraidError):
         error.__dict__[_MARK] = True
 

@@ -1,15 +1,17 @@
-"""Commands that conflicted on a stream queue for it instead of racing.
+"""The queues of contended streams, in which commands wait instead of conflicting.
 
-Each contended stream has a queue. Its first command has the turn; commands that only
-read the stream share a turn, because they never conflict with each other. Commands that
-are new to a stream which others wait to write join the queue as well, so that newcomers
-don't win against those that wait.
+A stream on which commands have conflicted has a queue. The first command of the queue
+has the turn, and executes its next attempt. Commands that only read the stream share a
+turn, because they never conflict with each other. If a command waits to write a stream,
+a new command on the same stream joins the queue, too. Otherwise new commands would
+commit first, and the waiting command would have another conflict.
 
-Turns are advice, not locks: what is written is decided by versions alone, and a turn
-that is skipped costs at most one more attempt. So no wait depends on a holder that
-can't run. A holder whose event loop was closed or isn't running loses its turn when
-the next command looks; any other holder that doesn't give its turn back in time, a hung
-event loop for instance, loses it then.
+A turn isn't a lock: the store decides by versions alone whether a commit is accepted. A
+command that doesn't wait for its turn costs at most one more attempt. So a command
+never waits for a holder of the turn that can't run. If the holder's event loop is
+closed or isn't running, the holder loses its turn at the next check by a waiting
+command. Any other holder, for example in an event loop that hangs, loses its turn when
+its time is over.
 """
 
 from __future__ import annotations
@@ -30,19 +32,19 @@ if TYPE_CHECKING:
     from eventbraid.command._shared_state import SharedStates
 
 QUEUES_LIMIT = 64
-"""A command waits in at most so many queues; the other streams are left to retries."""
+"""The maximum number of queues that a command joins; it retries on other streams."""
 
 TURN_SECONDS = 0.5
-"""How long a turn lasts, besides the time that the command's attempts have taken."""
+"""The duration of a turn, in addition to three times the longest attempt so far."""
 
 CHECK_SECONDS = 0.25
-"""How often one of the next waiters checks that the turn can still come."""
+"""The interval in seconds at which a waiter near the front checks the holders."""
 
 _NEXT = 64
-"""How many waiters check that often; those far from the front do so less often."""
+"""The number of waiters that check at this interval; others check less often."""
 
 _OLDEST = 16
-"""How many holders of a turn that they share one check looks at."""
+"""The maximum number of holders of a shared turn that one check examines."""
 
 
 class Waiter(Protocol):
@@ -50,40 +52,44 @@ class Waiter(Protocol):
 
     @property
     def runner(self) -> object:
-        """What runs it: its event loop, or its thread."""
+        """The event loop or the thread that executes the waiting command."""
         ...
 
     @property
     def blocked(self) -> tuple[object, ...]:
-        """The runners that stand still while it waits."""
+        """The event loops and threads that are blocked while it waits."""
         ...
 
     @property
     def is_urgent(self) -> bool:
-        """Whether an event loop stands still while it waits."""
+        """Whether its wait blocks an event loop."""
         ...
 
     def can_run(self) -> bool:
-        """Return whether its runner is there and runs."""
+        """Return whether its event loop is running; True for a thread."""
         ...
 
     def wake(self) -> bool:
-        """Signal the turn, from any thread; return whether the waiter can run."""
+        """Signal that the waiter has the turn; return whether the waiter can run.
+
+        Any thread may call this method.
+        """
         ...
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for `wake`; return whether it came in time."""
+        """Wait for `wake`; return whether it was called in time."""
         ...
 
 
 class Hold:
-    """The turns of one attempt, and until when they count.
+    """The turns of one attempt, and the time at which they expire.
 
     Attributes:
-        allowed: For how many seconds a turn counts.
-        expires_at: When the turns that it has expire. Never while it waits for one more
-            turn: whether that comes is for the other queue.
-        has_run: Whether the command ran since its last turn was granted.
+        allowed: The duration of a turn in seconds.
+        expires_at: The time at which the attempt's turns expire. They don't expire
+            while the attempt waits for one more turn, because the length of that wait
+            depends on other commands.
+        has_run: Whether the command has continued since its last turn was granted.
     """
 
     __slots__ = ("allowed", "expires_at", "has_run")
@@ -97,7 +103,7 @@ class Hold:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """A place in a queue."""
+    """A place of a command in a queue."""
 
     waiter: Waiter
     writes: bool
@@ -105,12 +111,12 @@ class Place:
 
 
 class StreamQueue:
-    """The commands that want one stream: those with the turn, and those that wait."""
+    """The queue of one stream: the commands with the turn, and the waiting commands."""
 
     __slots__ = ("_holders", "_waiting", "_writers", "states")
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Begin without commands."""
         self.states: SharedStates = {}
         self._holders: dict[Place, None] = {}
         self._waiting: OrderedDict[Place, None] = OrderedDict()
@@ -122,11 +128,11 @@ class StreamQueue:
 
     @property
     def has_writers(self) -> bool:
-        """Whether a command in it writes the stream."""
+        """Whether a command in the queue writes to the stream."""
         return self._writers > 0
 
     def is_held_by(self, runners: tuple[object, ...]) -> bool:
-        """Return whether a holder of the turn is run by one of these runners."""
+        """Return whether a holder of the turn runs in one of these threads or loops."""
         return any(place.waiter.runner in runners for place in self._holders)
 
     def join(self, place: Place) -> bool:
@@ -137,12 +143,13 @@ class StreamQueue:
             return True
         self._waiting[place] = None
         if place.waiter.is_urgent:
-            # It waits for the end of one turn, not for that of all.
+            # Its wait blocks an event loop, so it waits only for the end of the present
+            # turn.
             self._waiting.move_to_end(place, last=False)
         return False
 
     def has(self, place: Place) -> bool:
-        """Return whether the place waits or has the turn."""
+        """Return whether a place is in this queue."""
         return place in self._waiting or place in self._holders
 
     def remove(self, place: Place, now: float) -> list[Place]:
@@ -157,7 +164,7 @@ class StreamQueue:
         Returns:
             The places that now have the turn, and those that were removed.
         """
-        # Only readers share a turn, and there may be thousands of them.
+        # Thousands of readers may share a turn, so only some of them are examined.
         oldest = itertools.islice(self._holders, _OLDEST)
         late = [
             place
@@ -166,7 +173,9 @@ class StreamQueue:
         ]
         if not late:
             return [], []
-        # A runner that didn't even begin its turn would not begin the next one either.
+        # If a command hasn't continued since it got the turn, its thread or event loop
+        # hangs. The other commands there can't continue either, so all of them are
+        # removed.
         hung = {
             place.waiter.runner
             for place in late
@@ -189,7 +198,8 @@ class StreamQueue:
         return False
 
     def _admits(self, place: Place) -> bool:
-        # A command that writes has its turn alone, so the first holder stands for all.
+        # All holders of a shared turn are readers, so it is enough to examine the first
+        # one.
         first = next(iter(self._holders), None)
         return first is None or not (place.writes or first.writes)
 
@@ -212,12 +222,12 @@ class StreamQueues:
     __slots__ = ("__weakref__", "_lock", "_queues")
 
     def __init__(self) -> None:
-        """Begin with no queues."""
+        """Begin without queues."""
         self._lock = threading.Lock()
         self._queues: dict[str, StreamQueue] = {}
 
     def contended(self, streams: Iterable[str]) -> list[str]:
-        """Return those of the streams that a command waits or has a turn to write."""
+        """Return the streams whose queue has a command that writes."""
         if not self._queues:
             return []
         with self._lock:
@@ -228,9 +238,9 @@ class StreamQueues:
         """Join a stream's queue.
 
         Returns:
-            After how many seconds at most to check whether the turn can still come; 0
-            if there is nothing to wait for, because the place has the turn or because
-            the command itself keeps the holder of the turn from running.
+            The seconds to wait before the next `check`; 0 if the command must not wait,
+            because it has the turn, or because its wait would block the holder of the
+            turn.
         """
         with self._lock:
             queue = self._queues.setdefault(stream, StreamQueue())
@@ -245,13 +255,13 @@ class StreamQueues:
         return seconds
 
     def states(self, stream: str) -> SharedStates:
-        """Return the states that the commands of a stream's queue share."""
+        """Return the shared states of a stream's queue."""
         with self._lock:
             queue = self._queues.get(stream)
             return {} if queue is None else queue.states
 
     def check(self, stream: str, place: Place, now: float) -> bool:
-        """Remove holders that are late; return whether the place still waits."""
+        """Remove holders whose turn is over; return whether the place remains."""
         with self._lock:
             queue = self._queues.get(stream)
             if queue is None:
@@ -260,13 +270,14 @@ class StreamQueues:
             waits = queue.has(place)
             self._drop_if_empty(stream, queue)
         self._wake(stream, woken, now)
-        # Those that were removed are not waited for any more, and needn't wait either.
+        # No command waits for the removed commands any more, so they needn't wait
+        # either.
         for one in removed:
             one.waiter.wake()
         return waits
 
     def leave(self, stream: str, place: Place, now: float) -> None:
-        """Leave a stream's queue and wake the commands that now have the turn."""
+        """Leave a stream's queue, and wake the commands that have the turn now."""
         with self._lock:
             queue = self._queues.get(stream)
             woken = [] if queue is None else queue.remove(place, now)
@@ -279,7 +290,7 @@ class StreamQueues:
             del self._queues[stream]
 
     def _wake(self, stream: str, places: Iterable[Place], now: float) -> None:
-        """Wake commands, outside of the lock. One that can't run loses its turn."""
+        """Wake commands outside of the lock; one that can't run loses its turn."""
         woken = deque(places)
         while woken:
             place = woken.popleft()
@@ -293,10 +304,10 @@ class StreamQueues:
 
 
 class QueueingPort(Protocol):
-    """What a hold needs from its thread or event loop."""
+    """The operations that `Turns` needs of its thread or event loop."""
 
     def waiter(self) -> Waiter:
-        """Make a waiter that waits here."""
+        """Return a waiter for the current thread or task."""
         ...
 
     def now(self) -> float:
@@ -305,10 +316,10 @@ class QueueingPort(Protocol):
 
 
 class Turns:
-    """The turns that one attempt takes, in the order of the streams' names.
+    """The turns that one attempt acquires, in the order of the streams' names.
 
-    Each attempt takes turns in the same order and gives all of them back before it
-    takes others, so there is never a circle of waits.
+    All attempts acquire turns in this order, and release all of them before the next
+    attempt. So there is no deadlock.
     """
 
     __slots__ = ("_hold", "_now", "_queues", "_taken", "_waiter")
@@ -316,12 +327,12 @@ class Turns:
     def __init__(
         self, queues: StreamQueues, port: QueueingPort, allowed: float = TURN_SECONDS
     ) -> None:
-        """Begin without any turn.
+        """Begin without a turn.
 
         Args:
             queues: The queues of the store.
-            port: Where the command waits, and its clock.
-            allowed: For how many seconds a turn counts.
+            port: Builds waiters, and has the clock.
+            allowed: The duration of a turn in seconds.
         """
         self._queues = queues
         self._waiter: Callable[[], Waiter] = port.waiter
@@ -330,10 +341,10 @@ class Turns:
         self._taken: list[tuple[str, Place]] = []
 
     async def take(self, streams: Mapping[str, bool], until: float) -> None:
-        """Wait for the turn on each stream, but not longer than until a time.
+        """Wait for the turn on each stream, at most until a time.
 
         Args:
-            streams: The streams, with whether they are to be written.
+            streams: For each stream, whether the command writes to it.
             until: The time on the port's clock.
         """
         hold = self._hold
@@ -350,7 +361,7 @@ class Turns:
     async def _wait(
         self, stream: str, place: Place, seconds: float, until: float
     ) -> bool:
-        """Wait for one turn; return whether there is time left for further ones."""
+        """Wait for one turn; return False if the time is over."""
         while (left := until - self._now()) > 0:
             if await place.waiter.wait(min(seconds, left)):
                 self._hold.has_run = True
@@ -360,7 +371,7 @@ class Turns:
         return False
 
     def states(self) -> SharedStates:
-        """Return the states that the commands of the first queue share."""
+        """Return the shared states of the first stream's queue."""
         return self._queues.states(self._taken[0][0]) if self._taken else {}
 
     def give_back(self) -> None:
@@ -378,13 +389,13 @@ def queues_of(coordination: object) -> PerProcess[StreamQueues]:
     """Return the queues of all executors that share a store.
 
     Args:
-        coordination: The object by which executors recognize the store: its
-            `Coordination`, which is the same for its sync and its async face. The
-            queues last as long as this object or one of the executors.
+        coordination: The store's `Coordination`, which is the same object for the store
+            and its async form. The queues exist as long as this object or one of the
+            executors.
 
     Returns:
-        The queues. For an object that can't be referred to weakly they are new ones:
-        the commands of different executors race where others queue.
+        The queues. For an object without weak references, they are new queues. Then the
+        commands of different executors don't wait for each other.
     """
     if not _can_be_weak(coordination):
         return PerProcess(StreamQueues)

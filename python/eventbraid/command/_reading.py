@@ -1,14 +1,17 @@
-"""What a command has read, and the states that were folded from it.
+"""The streams that a command has read, and the states that were folded from them.
 
-The first read pins a position. Discovery goes in rounds: each reads only what was
-newly asked for, at that position, and folds anew from `initial()` over all that is
-known. After a conflict the same rounds are gone through again: a state that nobody can
-have changed is folded on over what is new; any other state is folded anew from the
-events, which are kept decoded; a round that asks for other streams than before is read
-anew from there on.
+The first read determines the position at which all streams are read. Discovery has
+rounds. Each round reads only the streams that were newly requested, at that position,
+and folds all events again, from `initial()`.
 
-A state that `decide` has seen is used again only if it is immutable all the way down.
-To copy states beforehand would charge every command for the conflicts of a few.
+After a conflict the rounds are repeated. An immutable state is continued with the new
+events. Any other state is folded again from all events, which are kept in decoded form.
+If `discover` now requests other streams after a round, the later rounds are dropped and
+read again.
+
+A state that was passed to `decide` may have been changed there, so it is used again
+only if it and all values in it are immutable. To copy each state beforehand would slow
+down all commands, although only few of them conflict.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from eventbraid.command._command import Command
-    from eventbraid.command._memory import EventMemory, Remembered
+    from eventbraid.command._memory import CachedEvents, EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._typing import EventKinds
@@ -48,12 +51,13 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 REQUESTS_LIMIT = 100_000
-"""How many streams `discover` may yield in one round, those known already included."""
+"""The maximum number of streams that `discover` may yield in one round, including
+those that were read before."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryBounds:
-    """How much a command may discover."""
+    """The maximum numbers of a command's discovery rounds and discovered streams."""
 
     rounds: int = 16
     streams: int = 1_000
@@ -61,11 +65,11 @@ class DiscoveryBounds:
 
 @dataclass(slots=True)
 class Round(Generic[S]):
-    """A state, the streams it was folded from, and those asked for after it."""
+    """A state, the streams it was folded from, and the streams requested after it."""
 
     streams: frozenset[str]
     state: S
-    asked: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
 
 
 class Reading(Generic[S]):
@@ -90,19 +94,19 @@ class Reading(Generic[S]):
         bounds: DiscoveryBounds,
         memory: EventMemory,
     ) -> None:
-        """Begin with nothing read.
+        """Begin without events.
 
         Args:
             command: The command.
-            bounds: How much it may discover.
-            memory: Where decoded events are shared.
+            bounds: The limits of its discovery.
+            memory: The cache of decoded events.
         """
         self._command = command
         self._memory = memory
         self._bounds = bounds
-        self._begin_anew()
+        self._reset()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._generation = default_registry.generation
         self._recorded: list[Recorded[Any]] = []
         self._is_complete = True
@@ -117,14 +121,15 @@ class Reading(Generic[S]):
         states: SharedStates | None,
         check_time: Callable[[], None],
     ) -> S:
-        """Read what is new, and return the state of all declared and found streams.
+        """Read the new events, and return the state of all declared and found streams.
 
         Args:
             port: The operations of the store.
-            states: The states that the commands of the same queue share.
-            check_time: Raises once the deadline has passed. It isn't kept: as a method
-                of the execution, which keeps this object, it would close a cycle, and
-                each command would stay in memory until the garbage collector runs.
+            states: The shared states of the queue in which the command waits.
+            check_time: Raises an error if the deadline has passed. This object doesn't
+                store the function. It is a method of the execution, which refers to
+                this object: the reference cycle would keep each command in memory until
+                the garbage collector runs.
 
         Raises:
             DiscoveryLimit: There are too many rounds or streams.
@@ -132,8 +137,9 @@ class Reading(Generic[S]):
             EventDecodeError: An event isn't one that the command applies.
         """
         if self._generation != default_registry.generation:
-            # Events of a class that was defined again are not those of its heir.
-            self._begin_anew()
+            # A class was defined again. The decoded events are instances of its old
+            # definition, so they must be decoded again.
+            self._reset()
         key = None if states is None else self._shared_key()
         if states and key is not None:
             self._adopt(states.get(key))
@@ -149,28 +155,28 @@ class Reading(Generic[S]):
         return state
 
     def _shared_key(self) -> tuple[type, frozenset[str]] | None:
-        """Return what the commands have in common that fold to the same state."""
+        """Return the key under which commands share a state; None if they can't."""
         kind = type(self._command)
         if kind.__shape__.discovers or not folds_without_fields(kind):
             return None
         return kind, frozenset(self.kinds)
 
-    def _adopt(self, known: SharedState | None) -> None:
-        """Continue from another command's state, unless the own one is newer."""
-        if known is None or any(
-            known.versions[stream] < version
+    def _adopt(self, shared: SharedState | None) -> None:
+        """Continue from another command's state, unless that state is older."""
+        if shared is None or any(
+            shared.versions[stream] < version
             for stream, version in self.versions.items()
         ):
             return
-        self._rounds = [Round(frozenset(self.kinds), known.state)]
+        self._rounds = [Round(frozenset(self.kinds), shared.state)]
         self._recorded, self._is_complete = [], False
-        self.versions = dict(known.versions)
+        self.versions = dict(shared.versions)
 
     def release(self) -> None:
-        """Before a wait, drop the events that the next attempt needn't have in hand.
+        """Drop the events that the next attempt doesn't need, before a wait.
 
         Thousands of commands may wait for one stream, and each would keep a list of all
-        events of it.
+        events of the stream.
         """
         if self._command.__shape__.discovers or not self._rounds:
             return
@@ -181,7 +187,7 @@ class Reading(Generic[S]):
 
     async def _begin(self, port: Port) -> None:
         if not self._is_complete:
-            self._begin_anew()
+            self._reset()
         snapshot, self._recorded = await self._fetch(port, [*self.kinds], {})
         self.versions = dict(snapshot.versions)
         self.position = snapshot.position
@@ -200,19 +206,19 @@ class Reading(Generic[S]):
             else:
                 self._rounds = []
                 return
-            asked = self._newly_asked(one, check_time)
-            if asked != one.asked:
-                one.asked = ()
-                self._forget_after(number)
+            requested = self._newly_requested(one, check_time)
+            if requested != one.requested:
+                one.requested = ()
+                self._drop_rounds_after(number)
                 return
 
     async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:
-        while asked := self._newly_asked(last := self._rounds[-1], check_time):
-            last.asked = asked
-            self._refuse_too_much()
-            await self._read(port, asked, at=self.position)
-            known = last.streams.union(asked)
-            self._rounds.append(Round(known, self._folded(self._recorded)))
+        while requested := self._newly_requested(last := self._rounds[-1], check_time):
+            last.requested = requested
+            self._check_bounds()
+            await self._read(port, requested, at=self.position)
+            streams = last.streams.union(requested)
+            self._rounds.append(Round(streams, self._folded(self._recorded)))
 
     async def _read(
         self, port: Port, streams: Sequence[str], *, at: int | None = None
@@ -234,41 +240,42 @@ class Reading(Generic[S]):
         after: Mapping[str, int],
         at: int | None = None,
     ) -> tuple[StreamsSnapshot, list[Recorded[Any]]]:
-        """Read streams, from the store only what isn't remembered.
+        """Read streams, from the cache as far as possible.
 
         Args:
             port: The operations of the store.
             streams: The streams.
-            after: The version after which each is wanted, where that isn't 0.
-            at: The position as of which they are wanted.
+            after: The version after which each stream is read. A stream that is missing
+                is read from its first event.
+            at: The position at which the streams are read.
 
         Returns:
-            The snapshot of what isn't remembered, and all events in order.
+            The snapshot of the events that aren't cached, and all events in order.
         """
-        remembered_streams = self._memory.recall(streams)
-        if not remembered_streams:
+        cached_streams = self._memory.find(streams)
+        if not cached_streams:
             snapshot = await port.read_streams(streams, at=at, after=after or None)
             new = self._decoded(snapshot)
-            self._memory.learn(after, snapshot.versions, new, self._generation)
+            self._memory.add(after, snapshot.versions, new, self._generation)
             return snapshot, new
-        known = {
-            stream: (remembered, len(remembered.events))
-            for stream, remembered in remembered_streams.items()
+        prefixes = {
+            stream: (cached, len(cached.events))
+            for stream, cached in cached_streams.items()
         }
-        known_until = {stream: count for stream, (_, count) in known.items()}
+        cached_counts = {stream: count for stream, (_, count) in prefixes.items()}
         skipped = {
-            stream: max(after.get(stream, 0), known_until.get(stream, 0))
-            for stream in (*after, *known)
+            stream: max(after.get(stream, 0), cached_counts.get(stream, 0))
+            for stream in (*after, *prefixes)
         }
         snapshot = await port.read_streams(streams, at=at, after=skipped or None)
         new = self._decoded(snapshot)
-        self._memory.learn(skipped, snapshot.versions, new, self._generation)
+        self._memory.add(skipped, snapshot.versions, new, self._generation)
         events: list[Recorded[Any]] = []
-        for stream, (remembered, count) in known.items():
-            # By now more may be remembered than there was at that position.
+        for stream, (cached, count) in prefixes.items():
+            # The cache may have events beyond the position of this read.
             last = min(count, snapshot.versions[stream])
-            recalled = remembered.events[after.get(stream, 0) : last]
-            self._refuse_inapplicable(recalled, remembered.kinds)
+            recalled = cached.events[after.get(stream, 0) : last]
+            self._refuse_inapplicable(recalled, cached.kinds)
             events += recalled
         is_sorted = not events or len(streams) == 1
         events += new
@@ -276,20 +283,20 @@ class Reading(Generic[S]):
             events.sort(key=POSITION)
         return snapshot, events
 
-    def _newly_asked(
+    def _newly_requested(
         self, one: Round[S], check_time: Callable[[], None]
     ) -> tuple[str, ...]:
         if not self._command.__shape__.discovers:
             return ()
-        asked: dict[str, None] = {}
+        requested: dict[str, None] = {}
         for found in self._discovered(one.state):
             check_time()
-            self._learn_kind(found)
+            self._add_kind(found)
             if found.id not in one.streams:
-                asked[found.id] = None
-                if len(asked) > self._bounds.streams:
-                    raise self._unbounded("streams", self._bounds.streams)
-        return tuple(sorted(asked))
+                requested[found.id] = None
+                if len(requested) > self._bounds.streams:
+                    raise self._limit_error("streams", self._bounds.streams)
+        return tuple(sorted(requested))
 
     def _within(
         self, recorded: list[Recorded[Any]], one: Round[S]
@@ -299,54 +306,54 @@ class Reading(Generic[S]):
             return recorded
         return (event for event in recorded if event.stream in one.streams)
 
-    def _unbounded(self, what: str, limit: int) -> DiscoveryLimit:
+    def _limit_error(self, what: str, limit: int) -> DiscoveryLimit:
         return DiscoveryLimit(self._command.__shape__.name, what, limit)
 
     def _discovered(self, state: S) -> Iterable[Stream[Any]]:
         try:
-            asked = cast("object", self._command.discover(state))
-            if not isinstance(asked, Iterable):
+            requested = cast("object", self._command.discover(state))
+            if not isinstance(requested, Iterable):
                 remedy = "return or yield streams from discover()"
-                raise self._misdiscovered(asked, remedy)  # noqa: TRY301 - marked alike
-            for number, found in enumerate(cast("Iterable[object]", asked)):
+                raise self._discovery_error(requested, remedy)  # noqa: TRY301 - marked alike
+            for number, found in enumerate(cast("Iterable[object]", requested)):
                 if number >= REQUESTS_LIMIT:
-                    raise self._unbounded("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301 - as above
+                    raise self._limit_error("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301 - as above
                 if not isinstance(found, Stream):
                     remedy = "give a stream by its kind: Kind(id)"
-                    raise self._misdiscovered(found, remedy)  # noqa: TRY301 - as above
+                    raise self._discovery_error(found, remedy)  # noqa: TRY301 - as above
                 yield found
         except Exception as error:
             mark_raised_by_command(error)
             raise
 
-    def _misdiscovered(self, thing: object, remedy: str) -> InvalidArgument:
+    def _discovery_error(self, thing: object, remedy: str) -> InvalidArgument:
         name = self._command.__shape__.name
         return InvalidArgument(f"discovery of {name}", shown(thing), remedy)
 
-    def _learn_kind(self, found: Stream[Any]) -> None:
+    def _add_kind(self, found: Stream[Any]) -> None:
         kind = type(found)
-        lacking = self._command.__shape__.lacking(kind)
-        if lacking:
-            raise self._misdiscovered(
-                found, f"add {lacking} to the second type argument of Command"
+        unapplied = self._command.__shape__.unapplied_events(kind)
+        if unapplied:
+            raise self._discovery_error(
+                found, f"add {unapplied} to the second type argument of Command"
             )
         self.kinds[found.id] = joined(
             self.kinds.get(found.id, frozenset()), kind.events
         )
 
-    def _refuse_too_much(self) -> None:
+    def _check_bounds(self) -> None:
         rounds = self._rounds
         if len(rounds) > self._bounds.rounds:
-            raise self._unbounded("rounds", self._bounds.rounds)
-        if sum(len(one.asked) for one in rounds) > self._bounds.streams:
-            raise self._unbounded("streams", self._bounds.streams)
+            raise self._limit_error("rounds", self._bounds.rounds)
+        if sum(len(one.requested) for one in rounds) > self._bounds.streams:
+            raise self._limit_error("streams", self._bounds.streams)
 
-    def _forget_after(self, number: int) -> None:
+    def _drop_rounds_after(self, number: int) -> None:
         del self._rounds[number + 1 :]
-        known = self._rounds[number].streams
-        self.kinds = {s: k for s, k in self.kinds.items() if s in known}
-        self._recorded = [one for one in self._recorded if one.stream in known]
-        self.versions = {s: v for s, v in self.versions.items() if s in known}
+        streams = self._rounds[number].streams
+        self.kinds = {s: k for s, k in self.kinds.items() if s in streams}
+        self._recorded = [one for one in self._recorded if one.stream in streams]
+        self.versions = {s: v for s, v in self.versions.items() if s in streams}
 
     def _folded(self, recorded: Iterable[Recorded[Any]]) -> S:
         try:
@@ -360,27 +367,29 @@ class Reading(Generic[S]):
         events = snapshot.events
         if not events:
             return []
-        # Other commands may have decoded them while this one waited for the same read.
-        known = self._memory.recall(snapshot.versions)
+        # Other commands may have decoded the events while this command read them.
+        cached = self._memory.find(snapshot.versions)
         typed = (
-            [self._shared(event, known) for event in events]
-            if known
+            [self._shared(event, cached) for event in events]
+            if cached
             else [decoded(event) for event in events]
         )
         self._refuse_inapplicable(typed, kinds_of(typed))
         return typed
 
     @staticmethod
-    def _shared(event: RecordedEvent, known: Mapping[str, Remembered]) -> Recorded[Any]:
-        remembered = known.get(event.stream)
-        if remembered is not None and event.version <= len(remembered.events):
-            return remembered.events[event.version - 1]
+    def _shared(
+        event: RecordedEvent, streams: Mapping[str, CachedEvents]
+    ) -> Recorded[Any]:
+        cached = streams.get(event.stream)
+        if cached is not None and event.version <= len(cached.events):
+            return cached.events[event.version - 1]
         return decoded(event)
 
     def _refuse_inapplicable(
         self, recorded: Iterable[Recorded[Any]], found: AbstractSet[type]
     ) -> None:
-        """Refuse events that the command doesn't apply, if any of them are found."""
+        """Raise if the command doesn't apply one of the events."""
         applied = self._command.__shape__.events
         if applied is None or found <= applied:
             return
@@ -393,7 +402,7 @@ class Reading(Generic[S]):
                     f"{name} reads the stream but doesn't apply {kind.__name__}; add "
                     "it to the events of the stream's kind and of the command"
                 )
-                if any(is_defined_again(known, kind) for known in applied):
+                if any(is_defined_again(one, kind) for one in applied):
                     reason = (
                         f"the class {kind.__name__} was defined again after {name}; "
                         "define the stream's kind and the command again, too"
@@ -402,10 +411,10 @@ class Reading(Generic[S]):
 
 
 def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) -> S:
-    """Return the state after these events.
+    """Return the state after more events.
 
     Raises:
-        InvalidArgument: `apply` returned None, which is not a state of the command.
+        InvalidArgument: `apply` returned None, which isn't a state of the command.
     """
     apply, state_before, last = command.apply, state, None
     try:
@@ -440,7 +449,7 @@ def _missing_state(
 
 
 def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:
-    """Iterate over the declared streams, with the events that each may hold."""
+    """Return the declared streams, each with the classes of its events."""
     kinds: dict[str, EventKinds] = {}
     for field in command.__shape__.declared:
         for stream in field.ids_of(command):
@@ -449,5 +458,5 @@ def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:
 
 
 def joined(one: EventKinds, other: EventKinds) -> EventKinds:
-    """Return the events of a stream that is of two kinds at once."""
+    """Return the event classes of a stream that was declared as two kinds."""
     return None if one is None or other is None else one | other

@@ -1,4 +1,4 @@
-"""Business rules."""
+"""The check of a business rule in a command."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from eventbraid.errors import CommandRejected
 def require(
     condition: object, /, code: str, message: str | None = None, **facts: object
 ) -> None:
-    """Reject the command unless a condition holds.
+    """Reject the command if a condition is false.
 
     Args:
-        condition: What must be true.
-        code: The rule's stable name, for programs.
-        message: The text for people; made of code and facts if not given.
-        **facts: What the rule looked at.
+        condition: The condition of the rule.
+        code: The name of the rule, for programs; it should never change.
+        message: The text for people; by default built from code and facts.
+        **facts: The values that the rule depends on.
 
     Raises:
-        CommandRejected: The condition doesn't hold.
+        CommandRejected: The condition is false.
 
     Example:
         >>> import eventbraid as eb

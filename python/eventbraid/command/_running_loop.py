@@ -1,4 +1,4 @@
-"""The event loop that runs in a thread, as seen from other threads."""
+"""The event loop of a thread, for use from other threads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class AsyncioLoop:
     loop: asyncio.AbstractEventLoop
 
     def is_running(self) -> bool:
-        """Return whether it runs; one that was stopped or closed doesn't."""
+        """Return whether the loop runs, and wasn't stopped or closed."""
         return self.loop.is_running()
 
     def call(self, function: Callable[[], object]) -> bool:
-        """Have the loop call a function; return False if the loop is closed."""
+        """Schedule a call in the loop; return False if the loop is closed."""
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:
@@ -39,11 +39,11 @@ class TrioLoop:
     token: trio.lowlevel.TrioToken
 
     def is_running(self) -> bool:
-        """Return whether it runs."""
+        """Return whether the run isn't over."""
         return self.call(_nothing)
 
     def call(self, function: Callable[[], object]) -> bool:
-        """Have the run call a function; return False if it is over."""
+        """Schedule a call in the run; return False if the run is over."""
         try:
             self.token.run_sync_soon(function, idempotent=True)
         except RuntimeError:
@@ -52,7 +52,7 @@ class TrioLoop:
 
 
 def _nothing() -> None:
-    """Do nothing: trio shows whether a run is over by refusing a call into it."""
+    """Do nothing. Trio refuses to schedule this function if the run is over."""
 
 
 def running_loop() -> AsyncioLoop | TrioLoop | None:

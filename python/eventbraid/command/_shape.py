@@ -78,25 +78,25 @@ class Shape:
             may_be_none=not arguments or _may_be_none(arguments[0]),
         )
         for one in declared:
-            lacking = shape.lacking(one.kind)
-            if lacking:
+            unapplied = shape.unapplied_events(one.kind)
+            if unapplied:
                 raise TypeError(
                     f"{shape.name} reads {one.kind.__name__} streams ({one.name}), but "
-                    f"doesn't name their events {lacking}; add them to the second type "
-                    "argument of Command"
+                    f"doesn't name their events {unapplied}; add them to the second "
+                    "type argument of Command"
                 )
         return shape
 
-    def lacking(self, kind: type[Stream[Any]]) -> str:
-        """Return the names of a kind's events that the command does not apply."""
+    def unapplied_events(self, kind: type[Stream[Any]]) -> str:
+        """Return the names of a kind's events that the command doesn't apply."""
         if self.events is None or kind.events is None:
             return ""
-        lacking = [one for one in kind.events if not is_covered(one, self.events)]
-        return ", ".join(sorted(one.__name__ for one in lacking))
+        unapplied = [one for one in kind.events if not is_covered(one, self.events)]
+        return ", ".join(sorted(one.__name__ for one in unapplied))
 
 
 def _may_be_none(state: object) -> bool:
-    """Return whether None may be a state; true if the type of the state is no class."""
+    """Return whether None may be a state; True if the state's type isn't a class."""
     return any(
         not isinstance(option, type) or option in {object, NoneType}
         for option in map(_origin, alternatives(state))

@@ -1,9 +1,9 @@
-"""States that commands share while they wait for the same stream.
+"""The states that commands in the queue of a stream share.
 
-Each command of a queue would fold all that the commands before it wrote: n commands
-fold n * n / 2 events. Where the fold can't depend on the command's fields, the next
-command continues from the state of the one before. The states live as long as the
-queue, so nothing is kept once the contention is over.
+Without shared states, each command of a queue would fold all events that the previous
+commands wrote: n commands would fold n * n / 2 events. If the fold can't depend on the
+command's fields, a command continues from the state of the previous command. The states
+belong to the queue, so they are dropped when the contention is over.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from eventbraid.command._command import Command
 
 STATES_LIMIT = 16
-"""How many states one queue keeps: for so many classes and sets of streams."""
+"""The maximum number of states of a queue, one per class and set of streams."""
 
 _OPAQUE = frozenset({"eval", "exec", "locals", "super", "vars"})
-"""Built-in functions that reach a local variable without naming it."""
+"""Built-in functions that can access a local variable without its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ SharedStates: TypeAlias = dict[tuple[type, frozenset[str]], SharedState]
 def share(
     states: SharedStates, key: tuple[type, frozenset[str]], shared: SharedState
 ) -> None:
-    """Offer a state to the commands that come next."""
+    """Store a state for the next commands of the queue."""
     if key not in states and len(states) >= STATES_LIMIT:
         states.clear()
     states[key] = shared
@@ -49,10 +49,10 @@ def share(
 
 @functools.cache
 def folds_without_fields(kind: type[Command[Any, Any]]) -> bool:
-    """Return whether the states of two commands of a class are folded alike.
+    """Return whether the fold of a command class doesn't depend on the fields.
 
-    They are if neither `initial` nor `apply` reads the command. This is read off their
-    code; what can't be read, a function in C for instance, counts as dependent.
+    This is so if neither `initial` nor `apply` uses ``self``, which is read from their
+    bytecode. A function without bytecode, for example in C, counts as dependent.
     """
     return all(
         _ignores_first_argument(inspect.getattr_static(kind, name))
@@ -67,7 +67,7 @@ def _ignores_first_argument(function: object) -> bool:
     if not code.co_argcount or not _OPAQUE.isdisjoint(code.co_names):
         return False
     first = code.co_varnames[0]
-    # An inner function's variable, or `super()` without arguments.
+    # An inner function uses the first argument, or `super()` is called.
     if first in code.co_cellvars or "__class__" in code.co_freevars:
         return False
     return not any(

@@ -1,4 +1,4 @@
-"""Typed stream ids."""
+"""The base class of typed stream ids."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ E = TypeVar("E")
 class Stream(Generic[E]):
     """The id of a stream of one kind, which has its own types of events.
 
-    Derive a class for each kind of stream, with its events and its category, which is
-    the part of its ids before the first ``-``. Only a command that declares a stream
-    can write to it.
+    Derive a class for each kind of stream, with its events and its category. The
+    category is the part of the ids before the first ``-``. Only a command that declares
+    or discovers a stream can write to it.
 
     Args:
         stream_id: The stream's id.
@@ -71,13 +71,13 @@ class Stream(Generic[E]):
 
     @classmethod
     def checked_id(cls, stream_id: object, /) -> str:
-        """Return a valid stream id of this kind as a bare `str`.
+        """Validate a stream id of this kind, and return it as a `str`.
 
         Args:
             stream_id: The id.
 
         Raises:
-            InvalidStreamId: It is not a text, or of another category.
+            InvalidStreamId: The id isn't a text, or is of another category.
         """
         category = cls.category
         if not category:

@@ -1,4 +1,4 @@
-"""Executions that block the calling thread."""
+"""The operations of an execution that blocks the calling thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ThreadPort:
     __slots__ = ("_store", "reservations")
 
     def __init__(self, store: Store) -> None:
-        """Execute on a store that blocks."""
+        """Execute commands on a store whose methods block."""
         self._store = store
         self.reservations = reservations_of(store)
 
@@ -66,14 +66,14 @@ class ThreadPort:
         return list(self._store.read_all(after=first - 1, before=last + 1))
 
     async def sleep(self, seconds: float) -> None:
-        """Block the thread; Ctrl-C ends it."""
+        """Block the thread; Ctrl-C ends the wait."""
         time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here
 
     async def checkpoint(self) -> None:
-        """Return at once: the system switches between threads at any time."""
+        """Do nothing, because the system switches between threads at any time."""
 
     def waiter(self) -> Waiter:
-        """Make a thread that can wait."""
+        """Return a waiter for the current thread."""
         return ThreadWaiter()
 
     def now(self) -> float:

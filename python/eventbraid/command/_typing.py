@@ -1,4 +1,4 @@
-"""The type arguments of a class at run time."""
+"""Reads the type arguments of a class at run time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def type_arguments(cls: type, generic: type) -> tuple[object, ...]:
 
     Args:
         cls: The class.
-        generic: One of its bases, at any distance.
+        generic: One of its direct or indirect base classes.
 
     Returns:
-        One argument for each parameter, a `TypeVar` where it is still open; empty if
-        the class has none.
+        One argument for each parameter; a `TypeVar` if the class doesn't set it. Empty
+        if the class derives without arguments.
     """
     bases: tuple[object, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
     for base in bases:
@@ -40,7 +40,7 @@ def type_arguments(cls: type, generic: type) -> tuple[object, ...]:
 
 
 def event_kinds(union: object) -> EventKinds:
-    """Return the classes of a union of events, if all of them are classes."""
+    """Return the classes of a union of events; None if an option isn't a class."""
     options = alternatives(union)
     # From Python 3.11 on, `Any` is a class, too.
     if all(isinstance(option, type) and option is not Any for option in options):
@@ -49,7 +49,7 @@ def event_kinds(union: object) -> EventKinds:
 
 
 def is_covered(kind: type, kinds: frozenset[type]) -> bool:
-    """Return whether these classes contain a class of events or a base of it."""
+    """Return whether a set of classes contains a class or one of its bases."""
     return kind in kinds or any(base in kinds for base in kind.__mro__)
 
 

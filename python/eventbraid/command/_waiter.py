@@ -1,4 +1,4 @@
-"""Waiting for a turn on a contended stream, in a thread and in an event loop."""
+"""The waiters for a turn on a contended stream: a thread, or a task of a loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ThreadWaiter:
     __slots__ = ("_turn", "blocked", "is_urgent", "runner")
 
     def __init__(self) -> None:
-        """Make a waiter for this thread."""
+        """Build a waiter for the current thread."""
         loop = running_loop()
         self._turn = threading.Event()
         self.runner: object = threading.get_ident()
@@ -23,24 +23,23 @@ class ThreadWaiter:
         self.blocked = (self.runner,) if loop is None else (self.runner, loop)
 
     def can_run(self) -> bool:
-        """Return True: a thread that ends gives its turn back before."""
+        """Return True, because a thread gives its turn back before it ends."""
         return True
 
     def wake(self) -> bool:
-        """Signal the turn."""
+        """Signal that the thread has the turn."""
         self._turn.set()
         return True
 
     async def wait(self, seconds: float) -> bool:
-        """Block until the turn has come, or the time is over."""
+        """Block until `wake` is called or the time is over; return which."""
         return self._turn.wait(seconds)
 
 
 class TaskWaiter:
-    """A task that waits for its turn; it may be woken from any thread.
+    """A task that waits for its turn; any thread may wake it.
 
-    It keeps no reference that would keep a closed event loop alive for longer than the
-    task itself does.
+    It doesn't keep a closed event loop in memory for longer than the task does.
     """
 
     __slots__ = ("_loop", "_turn")
@@ -49,10 +48,10 @@ class TaskWaiter:
     is_urgent = False
 
     def __init__(self) -> None:
-        """Make a waiter for the running loop.
+        """Build a waiter for the running event loop.
 
         Raises:
-            RuntimeError: No event loop runs that the library knows.
+            RuntimeError: Neither asyncio nor trio runs in this thread.
         """
         loop = running_loop()
         if loop is None:
@@ -66,18 +65,18 @@ class TaskWaiter:
         return self._loop
 
     def can_run(self) -> bool:
-        """Return whether the event loop is there and runs."""
+        """Return whether the event loop is running."""
         return self._loop.is_running()
 
     def wake(self) -> bool:
-        """Signal the turn; return whether the event loop can still deliver it."""
+        """Signal the turn to the task; return whether its event loop can run it."""
         if running_loop() == self._loop:
             self._turn.set()
             return True
         return self._loop.call(self._turn.set) and self.can_run()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until the turn has come, or the time is over."""
+        """Wait until `wake` is called or the time is over; return which."""
         with anyio.move_on_after(seconds):
             await self._turn.wait()
         return self._turn.is_set()

@@ -1,4 +1,4 @@
-"""Writes, and the handles of streams that a command may write."""
+"""Writes, and the handles of the streams to which a command may write."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ E_contra = TypeVar("E_contra", contravariant=True)
 class Write:
     """One event to append to one stream.
 
-    In `Command.decide`, call `write` of a handle (``self.source.write(...)``), whose
-    events type checkers know. Construct a `Write` for the ``also=`` of
+    In `Command.decide`, call `write` of a handle (``self.source.write(...)``), so that
+    a type checker can check the event. Construct a `Write` for the argument ``also`` of
     `Executor.execute`.
 
     Attributes:
@@ -46,10 +46,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class EncodedWrite(Write):
-    """A further write whose event is encoded already: a record of a saga.
+    """A further write whose event is encoded already, for a record of a saga.
 
-    It is encoded once, however often the command is retried. Its metadata is that of
-    the encoded event alone.
+    The event is encoded only once, even if the command is retried. Only the metadata of
+    the encoded event is used.
 
     Attributes:
         encoded: The event to append.
@@ -61,8 +61,8 @@ class EncodedWrite(Write):
 class Writable(str, Generic[E_contra]):
     """A stream's id inside the command that declared it, with the right to write.
 
-    It is a `str` in every respect: it compares with ``recorded.stream`` and can be a
-    mapping's key.
+    It is a `str`, so it can be compared with ``recorded.stream`` and used as the key of
+    a mapping.
 
     Example:
         >>> import eventbraid as eb
@@ -91,7 +91,7 @@ class Writable(str, Generic[E_contra]):
         return handle
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, object]]:
-        """Restore from the stream and the command that may write to it."""
+        """Restore the handle from the stream and the command that may write to it."""
         return type(self), (str.__str__(self), self.owner)
 
     def write(

@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 class AsyncLease(LeaseAttributes):
     """An exclusive right among all sessions of a store; an async context manager.
 
-    Entering acquires the lease, and leaving releases it, also if the block raised. At
-    any time the lease has at most one holder whose appends are accepted: an append that
-    carries `fence`, or that is made by `append`, is refused by the store as soon as
-    another holder has acquired the lease.
+    The lease is acquired at the beginning of the block and released at its end, also if
+    the block raises. At any time the store accepts the appends of at most one holder:
+    as soon as another holder has acquired the lease, the store refuses an append of the
+    former holder that is made by `append` or has the expectation `fence`.
 
     If the holder's process ends or closes the store, the lease is free at once. If the
     process is stopped, the lease is free after ``stale_after``. A caller that waits for
-    a lease polls it every 50 ms. A forked child doesn't hold its parent's leases.
+    a lease polls it every 50 ms. A forked child process doesn't hold its parent's
+    leases.
 
     The heartbeat comes from the event loop in which the lease is acquired. If that loop
-    hangs for ``stale_after``, the lease is free, and the store refuses what its late
-    holder appends.
+    hangs for ``stale_after``, the lease is free. When another holder has acquired it,
+    the store refuses the appends of the former holder.
 
     Args:
         store: The store, open.
@@ -43,11 +44,12 @@ class AsyncLease(LeaseAttributes):
             ``$lease-`` and the name.
         stale_after: The age of the last heartbeat from which a holder counts as
             stopped; at least 1 s.
-        wait: How long to wait for a lease that another holder has; None: without limit.
+        wait: The maximum duration of the wait for a lease that another holder has;
+            None: without limit.
 
     Raises:
         LeaseHeld: On entering: another holder has it.
-        LeaseLost: On leaving, and by `append`: another holder has acquired it.
+        LeaseLost: On leaving, and from `append`: another holder has acquired it.
 
     Example:
         >>> import asyncio
@@ -78,7 +80,7 @@ class AsyncLease(LeaseAttributes):
         stale_after: timedelta = STALE_AFTER,
         wait: timedelta | None = NO_TIME,
     ) -> None:
-        """Name the lease; it is acquired on entering."""
+        """Validate the arguments; the lease is acquired on entering."""
         super().__init__(Holding(LoopPort(store), name, stale_after, wait))
 
     async def __aenter__(self) -> Self:
@@ -95,7 +97,7 @@ class AsyncLease(LeaseAttributes):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release the lease; raise `LeaseLost` for a conflict that its loss caused."""
+        """Release the lease; raise `LeaseLost` if another holder has acquired it."""
         if not ASYNC:
             run_without_loop(self._holding.release(error))
             return
@@ -122,7 +124,8 @@ class AsyncLease(LeaseAttributes):
 
         Raises:
             LeaseLost: Another holder has acquired the lease; nothing was written.
-            EventbraidError: The store refused the append, as `append` of a store does.
+            EventbraidError: The store refused the append, for the same reasons as an
+                append without a lease.
 
         Example:
             >>> import asyncio

@@ -14,7 +14,7 @@ class LeaseAcquired(msgspec.Struct, frozen=True):
     """A holder acquired the lease; the version of this event is the fencing token.
 
     Attributes:
-        holder: The session of the store, and the number of the holder in it.
+        holder: The id of the holder: the store's session and the holder's number in it.
         host: The name of the machine.
         pid: The process id.
         program: The name of the program that the process runs.
@@ -28,6 +28,6 @@ class LeaseAcquired(msgspec.Struct, frozen=True):
 
 @register_event("lease.released")
 class LeaseReleased(msgspec.Struct, frozen=True):
-    """The holder released the lease, so the next holder doesn't have to wait."""
+    """The holder released the lease, so that the next holder needn't wait."""
 
     holder: str

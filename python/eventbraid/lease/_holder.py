@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from eventbraid.store import Heartbeat
 
 _numbers = itertools.count(1)
-# The holders of this process. Of a holder in another process only the age of its
-# session's heartbeat is known.
+# The holders of this process. For a holder in another process, only the age of its
+# session's heartbeat can be read.
 _registered: dict[str, Heartbeat | None] = {}
 
 
@@ -21,7 +21,7 @@ def register_holder(session: str, heartbeat: Heartbeat | None = None) -> str:
 
     Args:
         session: The session's id.
-        heartbeat: The holder's heartbeat, if the holder lives in an event loop.
+        heartbeat: The heartbeat of the holder's event loop, if the holder has one.
     """
     holder = f"{session}.{next(_numbers)}"
     _registered[holder] = heartbeat
@@ -29,7 +29,7 @@ def register_holder(session: str, heartbeat: Heartbeat | None = None) -> str:
 
 
 def unregister_holder(holder: str) -> None:
-    """End the registration of a holder of this process, and stop its heartbeat."""
+    """Remove a holder of this process, and stop its heartbeat."""
     heartbeat = _registered.pop(holder, None)
     if heartbeat is not None:
         heartbeat.stop()

@@ -1,4 +1,4 @@
-"""How a lease is acquired and released, written once for both faces."""
+"""Acquires and releases a lease: the code that `Lease` and `AsyncLease` share."""
 
 from __future__ import annotations
 
@@ -79,21 +79,21 @@ class Holding:
 
     @property
     def fence(self) -> Mapping[str, int]:
-        """The expectation that each append under the lease has to carry.
+        """The expectation that each append under the lease must have.
 
         Raises:
             InvalidArgument: The parent of this forked process acquired the lease.
         """
         if self._process != os.getpid():
             reason = (
-                "the process that forked this one acquired it, and holds it alone; "
+                "the parent of this forked process acquired it and alone holds it; "
                 "acquire a lease in this process"
             )
             raise InvalidArgument("lease", self.name, reason)
         return MappingProxyType({self._stream: self.token})
 
     async def acquire(self) -> None:
-        """Acquire the lease; while another holder has it, wait as long as allowed.
+        """Acquire the lease; wait at most the allowed time while another holder has it.
 
         Raises:
             LeaseHeld: Another holder has it.
@@ -119,8 +119,8 @@ class Holding:
             error: The exception that the block raised, if any.
 
         Raises:
-            LeaseLost: Another holder acquired the lease, and that is why the block
-                raised a conflict, or the first thing that shows it.
+            LeaseLost: Another holder has acquired the lease, as the conflict that the
+                block raised shows, or the release itself.
         """
         try:
             if isinstance(error, VersionConflict):
@@ -144,7 +144,8 @@ class Holding:
 
         Raises:
             LeaseLost: Another holder acquired the lease; nothing was written.
-            EventbraidError: As `EventStore.append` does.
+            EventbraidError: The store refused the append, for the same reasons as an
+                append without a lease.
         """
         fenced = {**(expect or {}), **self.fence}
         try:
@@ -156,7 +157,7 @@ class Holding:
             raise
 
     def end_with_process(self) -> None:
-        """End the holder as the death of its process does: without a record."""
+        """End the holder without a record, as if its process had died."""
         unregister_holder(self._holder)
 
     def _register(self) -> None:
@@ -194,12 +195,12 @@ class Holding:
         LEASE.info("lease %r was acquired with token %d", self.name, self.token)
 
     async def _release_if_acquired(self) -> None:
-        """Release the lease if it was acquired by an append that was interrupted."""
+        """Release the lease if an interrupted append has acquired it."""
         if not self._attempted_token:
             return
         with suppress(VersionConflict):
-            # The answer to this append shows that the interrupted one has ended: the
-            # store commits the appends of a process in their order.
+            # The store commits the appends of a process in their order. So the answer
+            # to this empty append shows that the interrupted append has ended.
             await self._port.append([], expect={self._stream: self._attempted_token})
             if (await self._state()).is_held_by(self._holder):
                 self.token = self._attempted_token

@@ -1,4 +1,4 @@
-"""The attributes that a lease has with and without an event loop."""
+"""The attributes that `Lease` and `AsyncLease` share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NO_TIME = timedelta(0)
 
 
 class LeaseAttributes:
-    """The attributes of a lease that both faces have."""
+    """The attributes that `Lease` and `AsyncLease` share."""
 
     def __init__(self, holding: Holding) -> None:
-        """Wrap the holding of a lease."""
+        """Read the attributes from the holding of a lease."""
         self._holding = holding
 
     @property
@@ -27,7 +27,7 @@ class LeaseAttributes:
 
     @property
     def token(self) -> int:
-        """The fencing token: the version of the lease's stream after acquiring it."""
+        """The fencing token: the version of the lease's stream at the acquisition."""
         return self._holding.token
 
     @property

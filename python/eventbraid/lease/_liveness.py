@@ -1,4 +1,4 @@
-"""When the holder of a lease counts as stopped: the age of its last heartbeat."""
+"""Decides by the age of its last heartbeat whether a holder counts as stopped."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ HEARTBEAT_SECONDS = 0.2
 """The interval between two heartbeats of a session."""
 
 MINIMUM_STALE_SECONDS = 1.0
-"""The minimum of ``stale_after``: a busy machine delays heartbeats."""
+"""The minimum of ``stale_after``. A busy machine delays heartbeats, and a shorter
+time would take leases from live holders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """The live sessions of a store, as one of them sees them.
+    """The live sessions of a store, as one session has read them.
 
     Attributes:
-        own_session: The session that sees them.
+        own_session: The session that has read them.
         ages: The seconds since the last heartbeat of each live session.
         stale_after: The age of a heartbeat from which its holder counts as stopped.
     """

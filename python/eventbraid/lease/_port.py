@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Port(Protocol):
-    """The operations that a lease needs. Over `ThreadPort` none of them suspends."""
+    """The operations that a lease needs; with `ThreadPort` none of them suspends."""
 
     @property
     def coordination(self) -> Coordination:
@@ -61,7 +61,7 @@ class Port(Protocol):
         ...
 
     def heartbeat(self) -> Heartbeat | None:
-        """Start a heartbeat of the event loop, if the holder lives in one."""
+        """Start a heartbeat of the event loop; return None in a thread."""
         ...
 
 
@@ -71,7 +71,7 @@ class ThreadPort:
     __slots__ = ("_store", "coordination")
 
     def __init__(self, store: Store) -> None:
-        """Use a store that blocks."""
+        """Use a store whose methods block."""
         self._store = store
         self.coordination = store.coordination
 
@@ -100,11 +100,11 @@ class ThreadPort:
         time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this coroutine
 
     def shield(self) -> AbstractContextManager[object]:
-        """Return an empty block: a thread isn't cancelled."""
+        """Return a block without effect, because a thread isn't cancelled."""
         return contextlib.nullcontext()
 
     def heartbeat(self) -> Heartbeat | None:
-        """Return None: the session's own heartbeat covers its threads."""
+        """Return None: the session's own heartbeat is enough for its threads."""
         return None
 
 
@@ -114,7 +114,7 @@ class LoopPort:
     __slots__ = ("_store", "coordination")
 
     def __init__(self, store: AsyncStore) -> None:
-        """Use a store that is awaited."""
+        """Use a store whose methods are awaited."""
         self._store = store
         self.coordination = store.coordination
 

@@ -1,8 +1,9 @@
-"""The state of a lease, and the records that change it. Pure: values in, values out.
+"""The state of a lease and the records that change it, computed by pure functions.
 
 A lease is a stream. `lease.acquired` is appended at an exact version, and the new
-version is the fencing token. Each append under the lease expects that version. So once
-another holder has acquired the lease, the store refuses all appends of the late holder.
+version is the fencing token. Each append under the lease expects that version. So as
+soon as another holder has acquired the lease, the store refuses all appends of the
+former holder.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class LeaseState:
         try:
             event = decode_event(last)
         except (EventDecodeError, UnknownEventType) as error:
-            # Any event moves the version, so every earlier fencing token is void.
+            # The lease counts as free. Any event changes the version of the stream, so
+            # every earlier fencing token is invalid.
             LEASE.warning(
                 "lease %r is free: its last record is: %s", last.stream, error
             )
@@ -99,7 +101,7 @@ def acquired(name: str, holder: str) -> NewEvent:
 
 
 def _encodable(name: str) -> str:
-    """Return a name of the system, without the bytes in it that are not UTF-8."""
+    """Return a system's name with the parts replaced that UTF-8 can't encode."""
     return name.encode(errors="replace").decode()
 
 
@@ -119,7 +121,7 @@ def held_error(name: str, state: LeaseState, liveness: Liveness) -> LeaseHeld:
 
 
 def lost_error(name: str, token: int, conflict: VersionConflict) -> LeaseLost | None:
-    """Build the error for a lost lease, if that caused the conflict."""
+    """Build the error for a lost lease; None if the conflict has another cause."""
     stream = PREFIX + name
     for failure in conflict.failures:
         if failure.stream == stream and failure.actual != token:
