@@ -55,7 +55,7 @@ class Defect(Exception):
         step: The step's name.
         where: The function that raised.
         error: The exception that it raised.
-        answer: The answer that the receiver gave before, as JSON, or None.
+        answer: The receiver's answer before the exception, as JSON; None without one.
         is_outage: Whether the defect is an outage that has lasted too long: the system
             refused something to the code. If so, nothing was recorded, and this program
             calls the code again.
@@ -123,7 +123,7 @@ class Outage(Exception):
         step: The step's name.
         where: The function that raised.
         error: The exception that it raised.
-        answer: The answer that the receiver gave before, as JSON, or None.
+        answer: The receiver's answer before the exception, as JSON; None without one.
     """
 
     def __init__(

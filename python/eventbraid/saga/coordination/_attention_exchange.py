@@ -33,7 +33,7 @@ class AttentionExchange:
         questions: The questions of this coordinator's callers.
         registry: The sagas of this coordinator.
         blocked: Its blocked sagas.
-        intake: Reads sagas again.
+        intake: Reads a saga again whose stream has grown.
     """
 
     __slots__ = ("_blocked", "_intake", "_questions", "_registry", "_reporter")

@@ -1,4 +1,4 @@
-"""The sagas of other coordinators that may be blocked there, to be looked up."""
+"""The open questions whether sagas of other coordinators are blocked there."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from eventbraid.store import AsyncStore, NewEvent, RecordedEvent
 
 _NOTICES_PER_COMMIT = 256
-# The reason may contain the text of any error, which may be long. But every store must
-# accept the notice.
+# The maximum length of a reason. The reason may contain the long text of an error, but
+# every store must accept the notice.
 _MAXIMUM_CHARACTERS = 4_000
 
 
@@ -123,8 +123,8 @@ class AttentionReporter:
                 continue
             reason = await self._notices.reason(place)
             # A caller waits for the saga here, so this coordinator has the saga's code.
-            # So a saga whose shard holder only lacks the code isn't blocked: it will be
-            # delegated to this coordinator.
+            # If the holder of the shard only lacks the code, the saga isn't blocked,
+            # because it will be delegated to this coordinator.
             if reason is not None and NEEDS_CODE not in reason:
                 reasons[saga_id] = reason
         return reasons

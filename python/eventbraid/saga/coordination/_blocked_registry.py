@@ -132,7 +132,7 @@ class BlockedRegistry:
     # --- deadlines -------------------------------------------------------------------
 
     def find_overdue(self, now: datetime) -> list[BlockedSaga]:
-        """Return the sagas whose deadline has passed since the last call.
+        """Return the blocked sagas whose deadline has passed since the last call.
 
         These sagas are marked to be reported once more, as overdue.
         """

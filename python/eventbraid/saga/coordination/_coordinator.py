@@ -31,7 +31,7 @@ _COMMAND_RETRY = RetryPolicy()
 
 
 class SagaCoordinator:
-    """Starts sagas, drives them to their end, and resumes those that a crash left.
+    """Starts sagas, drives them to their end, and resumes them after a crash.
 
     Use the coordinator as an async context manager. At the beginning of the block, it
     resumes the unfinished sagas of the store. At the end of the block, each saga ends
@@ -119,8 +119,8 @@ class SagaCoordinator:
         CoordinatorClosed: On entering: it was entered before.
         GraphMismatch: On entering: an unfinished saga of any coordinator was started
             with other steps under the same version.
-        InvalidArgument: Two sagas have the same name and version, or a number is too
-            low.
+        InvalidArgument: Two declarations have the same name and version, or a number is
+            too low.
 
     Example:
         >>> import anyio

@@ -48,7 +48,7 @@ class DefinitionRegistry:
         return saga is not None and saga.graph_hash != needed.graph_hash
 
     def has(self, saga: Saga[Any]) -> bool:
-        """Return whether this very object is registered."""
+        """Return whether this object itself is registered."""
         return self._sagas.get((saga.name, saga.version)) is saga
 
     def find(self, progress: Progress) -> Saga[Any] | None:

@@ -66,7 +66,8 @@ class LeaseTable:
         self._states: dict[str, LeaseState] = {}
         # The delegated leases that are held, by any coordinator.
         self._delegated: set[Part] = set()
-        # The leases that this coordinator has asked for, until the record is noted.
+        # The leases whose acquisition this coordinator is about to append, or has
+        # appended without reading the record yet.
         self._requested: set[str] = set()
 
     async def read(self) -> None:

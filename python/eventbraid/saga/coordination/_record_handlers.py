@@ -132,7 +132,8 @@ class RecordHandlers:
             return
         run = self._registry.find(saga_id)
         if saga_id in self._blocked.sagas:
-            # Another coordinator has recorded a cancellation or a decision.
+            # Another coordinator has recorded a person's decision about the blocked
+            # saga.
             self._intake.request_reread(saga_id)
         elif run is None:
             run = self._registry.find_elsewhere(saga_id)

@@ -182,7 +182,7 @@ class SagaIntake:
         self._gained.pop(part, None)
 
     def request_reread(self, saga_id: str) -> None:
-        """Request that a blocked saga is read again, and driven if possible now.
+        """Request that a blocked saga is read again, and driven if possible.
 
         Until the read, the saga stays in the list of blocked sagas. Otherwise
         `SagaCoordinator.blocked` would leave the saga out for a moment, although it is

@@ -135,7 +135,7 @@ class SagaLoader:
 
         Raises:
             GraphMismatch: The error names the first such version, its sagas, and the
-                difference.
+                difference of the graphs.
         """
         for (_, needed), group in [*self._unfinished.groups.items()]:
             if needed is None or not self._definitions.contradicts(needed):

@@ -1,7 +1,7 @@
 """The sagas that one coordinator drives, and those for which its callers wait.
 
 A run is the object that represents one saga in this process. All callers of a saga
-share the same run. If there were a second one, a notification would reach only some of
+share the same run. If there were a second run, a notification would reach only some of
 the callers.
 """
 

@@ -1,4 +1,4 @@
-"""Starts sagas: each is started once, even if several callers do it at once."""
+"""Starts each saga only once, even if several callers start it at the same time."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ class SagaStarter:
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record only the start; the holder of the shard takes the first step.
 
-        The holder is another coordinator, or this one as soon as the saga gets a
-        permit.
+        The holder is another coordinator, or this coordinator, which drives the saga as
+        soon as the saga gets a permit.
         """
         run, start = _new_run(saga, saga_id, state, self._reader.clock)
         alone = Start(start.deadline, proceeds=False)
@@ -209,7 +209,7 @@ class SagaStarter:
         return cast("Run[S]", accepted)
 
     async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Return the saga that has the id; raise if it was started with other data."""
+        """Return the saga with the id; raise if it was started with another state."""
         try:
             run = await self._finder.find(saga_id)
         except SagaNotFound:

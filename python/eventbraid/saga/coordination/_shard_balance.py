@@ -1,6 +1,6 @@
 """Plans which leases a coordinator acquires and gives back, by pure functions.
 
-All coordinators plan from the same list of coordinators, in the order in which these
+All coordinators plan from the same list of coordinators, in the order in which they
 joined. So their plans agree. If the shards can't be shared evenly, the plans also agree
 on the coordinators that get one shard more.
 """

@@ -1,4 +1,4 @@
-"""The periodic step that gives each live coordinator its share of the shards."""
+"""Shares the shards evenly, in each turn of the log follower."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ MAXIMUM_OPEN = 30_000
 # A checkpoint is written even without changes if the next fold would otherwise read
 # more than this number of events.
 _LONG_FOLD = 10_000
-# The maximum number of ended sagas that are kept. Far fewer end between two reads of
-# the log.
+# The maximum number of ended sagas that are kept. Between two reads of the log, far
+# fewer sagas end.
 _MAXIMUM_ENDED = 4_096
 
 

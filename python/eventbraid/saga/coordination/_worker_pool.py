@@ -310,7 +310,7 @@ class WorkerPool:
         self._sleep(run, end)
 
     def _note_rest(self, run: Run[Any]) -> None:
-        """Remove a saga from the driven ones if it is at rest, not if it only waits."""
+        """If a saga is at rest, notify its callers and stop driving it."""
         status = run.progress.status
         if status.is_at_rest:
             self._registry.note_at_rest(run)

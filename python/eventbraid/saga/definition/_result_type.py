@@ -70,7 +70,11 @@ _MISSING = object()
 
 
 def _returned(function: Callable[..., object]) -> object:
-    """Resolve only the return annotation: others may exist for type checkers only."""
+    """Return the resolved return annotation of a function.
+
+    The other annotations aren't resolved, because they may have names that exist only
+    for type checkers.
+    """
     written = getattr(function, "__annotations__", {})
     if "return" not in written:
         return _MISSING

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-# Each notice about a saga has its name, and must fit into any store.
+# Each notice about a saga has the saga's name, and every store must accept the notice.
 _MAXIMUM_NAME_BYTES = 255
 
 CompensationOrder = Literal["relaxed", "strict"]
@@ -101,10 +101,11 @@ class Saga(Generic[S]):
                 always a defect, except for three classes: `CommandRejected` and
                 `LimitExceeded` fail the step, and after an `OSError` the function is
                 called again.
-            compensation_order: Compensations are made one after the other, that of
-                the last step first. If a compensation fails for good or is blocked,
+            compensation_order: Compensations are made one after the other, that of the
+                last step first. If a compensation fails for good or is blocked,
                 ``"relaxed"`` makes the other ones before the saga waits for a person,
-                and ``"strict"`` makes them after that.
+                and ``"strict"`` makes them only after the decision of the person, or
+                the correction of the program.
         """
         deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)

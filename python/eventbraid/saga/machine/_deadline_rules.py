@@ -48,7 +48,7 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
 
 
 def wake_time(saga: Saga[Any], progress: Progress, retry_at: datetime) -> datetime:
-    """Return when a wait for a retry ends: earlier if the deadline passes before it."""
+    """Return the end of a wait for a retry: the deadline, if that is earlier."""
     deadline = progress.deadline
     if deadline is None or deadline >= retry_at:
         return retry_at

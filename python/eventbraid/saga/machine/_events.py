@@ -41,9 +41,9 @@ class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the process makes no other call during this one. If the process
-            ends, this call is the cause. If the call waits for another saga, it is no
-            longer alone, and the start of the attempt is recorded again.
+        alone: Whether the process makes no other call during the attempt. If the
+            process ends, this call is the cause. If the call waits for another saga, it
+            is no longer alone, and the start of the attempt is recorded again.
     """
 
     step: str
@@ -164,9 +164,9 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the process makes no other call during this one. If the process
-            ends, this call is the cause. If the call waits for another saga, it is no
-            longer alone, and the start of the attempt is recorded again.
+        alone: Whether the process makes no other call during the attempt. If the
+            process ends, this call is the cause. If the call waits for another saga, it
+            is no longer alone, and the start of the attempt is recorded again.
     """
 
     step: str

@@ -44,8 +44,9 @@ class SagaStatus(Enum):
         return self.ended or self is _STUCK
 
 
-# Looked up once. An access to a member through its class calls slow code of `enum` and
-# takes 90 ns, and each commit of a saga asks whether the saga has ended.
+# The members are looked up only once. An access to a member through its class calls
+# slow code of `enum` and takes 90 ns, and each commit of a saga checks whether the saga
+# has ended.
 _STUCK = SagaStatus.STUCK
 _COMPLETED, _COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 

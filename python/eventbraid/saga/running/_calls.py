@@ -146,8 +146,8 @@ class Calls:
                 await self._changed.wait()
             yield await self._hold_others_back()
         finally:
-            # If this call has paused, it gave up the right to be alone, and another
-            # saga may have that right now.
+            # If this call has paused, it gave up the right to be alone. Now another
+            # saga may have that right.
             if self._alone == saga_id:
                 self._end_alone()
             self._running.discard(saga_id)

@@ -156,7 +156,7 @@ class SagaClock:
 
         Args:
             due: The due time.
-            longest: The longest possible wait for it.
+            longest: The longest possible wait before such a due time.
         """
         if self._offset is None:
             return due

@@ -44,8 +44,8 @@ class State(Enum):
     RETURNED = auto()
 
 
-# Looked up once. An access to a member through its class calls slow code of `enum` and
-# takes 90 ns, and the work on one saga has ten of them.
+# The members are looked up only once. An access to a member through its class calls
+# slow code of `enum` and takes 90 ns, and the work on one saga would need ten accesses.
 _NOT_HELD, _HELD, _LENT, _RETURNED = State
 
 
