@@ -162,7 +162,7 @@ class Execution(Generic[S]):
         return bool(self._contended)
 
     def _note_duration(self) -> None:
-        """Note the duration of a failed attempt; a successful one reads no clock."""
+        """Note the duration of a failed attempt; successful attempts read no clock."""
         self._longest = max(self._longest, self._port.now() - self._began)
 
     async def _attempt_in_turn(self) -> Executed:
@@ -325,7 +325,7 @@ class Execution(Generic[S]):
         self._queue_for(failure.stream for failure in conflict.failures)
 
     def _raise_final(self, unknown: OutcomeUnknown) -> None:
-        """Raise an unknown outcome if it can't be determined.
+        """Raise the error of an unknown outcome if the outcome can't be determined.
 
         It can't be determined without an idempotency key, or if a function of the
         command raised the error of another store.

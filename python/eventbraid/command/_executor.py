@@ -129,7 +129,8 @@ class Executor:
             The events, their positions, and the new versions.
 
         Raises:
-            CommandRejected: A business rule rejected the command. It isn't retried.
+            CommandRejected: A business rule rejected the command. The command isn't
+                retried.
             RetriesExhausted: There was a conflict on every attempt.
             DeadlineExceeded: The deadline passed before the command was committed.
             VersionConflict: An expectation of `expect` failed.

@@ -88,8 +88,8 @@ class ExecutionEngine:
 
 
 def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
-    # Only so many writes are taken that the check below can fail. Otherwise an endless
-    # iterator would fill the memory.
+    # Take only one write more than the limit, so that the check below fails. Otherwise
+    # an endless iterator would fill the memory.
     writes = tuple(itertools.islice(also, COMMIT_EVENTS_LIMIT + 1))
     if len(writes) > COMMIT_EVENTS_LIMIT:
         raise LimitExceeded("events of a commit", len(writes), COMMIT_EVENTS_LIMIT)

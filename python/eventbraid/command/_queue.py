@@ -311,7 +311,7 @@ class QueueingPort(Protocol):
         ...
 
     def now(self) -> float:
-        """Return a time in seconds that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
 

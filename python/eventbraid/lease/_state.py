@@ -60,7 +60,9 @@ class LeaseState:
             # The lease counts as free. Any event changes the version of the stream, so
             # every earlier fencing token is invalid.
             LEASE.warning(
-                "lease %r is free: its last record is: %s", last.stream, error
+                "lease %r counts as free: its last record can't be decoded: %s",
+                last.stream,
+                error,
             )
             return cls(last.version)
         held = event if isinstance(event, LeaseAcquired) else None

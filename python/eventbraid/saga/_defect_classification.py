@@ -89,8 +89,8 @@ class Defect(Exception):
         what = f"{self.where} of step {self.step!r} raised {self.description}; "
         if self.is_outage:
             return (
-                f"{what}correct the program or its surroundings: it is called again "
-                "from time to time"
+                f"{what}correct the program, or what the system refuses: the function "
+                "is called again at intervals"
             )
         return (
             f"{what}correct the program: a coordinator with the corrected code resumes "
@@ -197,8 +197,8 @@ def raise_if_it_ends_the_program(error: BaseException) -> None:
 def log_outage(saga_id: str, outage: Outage) -> None:
     """Log that the system refused something to a step's local code."""
     SAGA.warning(
-        "%s of step %r of saga %r was refused something by the system: %s; "
-        "it is called again",
+        "the system refused something to %s of step %r of saga %r: %s; "
+        "the function is called again",
         outage.where,
         outage.step,
         saga_id,

@@ -143,6 +143,4 @@ class ManualDecisions:
 
 def _require_author_and_note(by: str, note: str) -> None:
     if not by or not note:
-        raise InvalidArgument(
-            "by and note", f"{by!r}, {note!r}", "neither may be empty"
-        )
+        raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")

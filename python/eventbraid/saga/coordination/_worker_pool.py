@@ -362,6 +362,6 @@ def _defect_error(run: Run[Any], error: BaseException) -> SagaBlocked:
 
 def _cancelled_error() -> CoordinatorClosed:
     return CoordinatorClosed(
-        "the coordinator stops, because a task of it was cancelled by other code of "
-        "the program; nothing is lost, correct it and start again"
+        "the coordinator stops, because one of its tasks was cancelled by other code "
+        "of the program; nothing is lost; correct that code and start the program again"
     )

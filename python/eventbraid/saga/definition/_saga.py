@@ -238,7 +238,7 @@ def _check_order(name: str, steps: Sequence[SagaStep[S]]) -> None:
         if settled_by is not None and _may_compensate_saga(node):
             raise InvalidSaga(
                 f"saga {name!r}: step {node.name!r} is {node.kind.value} but comes "
-                f"after {settled_by!r}, from where there is no way back; make it "
+                f"after {settled_by!r}, when compensation is impossible; make it "
                 "kind=StepKind.RETRIABLE, or put it before",
                 step=node.name,
             )

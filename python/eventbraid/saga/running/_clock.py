@@ -86,8 +86,8 @@ class Clock:
             self._jumped_to, self._jumped_at = measured, now
         elif now - self._jumped_at >= CONFIRMATION:
             _log.warning(
-                "the wall clock stays where it jumped to, by %+.1f s; sagas that this "
-                "process sees from now on follow it",
+                "the wall clock stays at its new time after a jump by %+.1f s; sagas "
+                "that this process reads from now on use the new time",
                 jump,
             )
             self._since = self._jumped_at

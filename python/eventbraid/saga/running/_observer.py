@@ -62,7 +62,7 @@ def report_transitions(
         raise_if_it_ends_the_program(error)
         raise CoordinatorClosed(
             f"the coordinator stops, because its on_event raised {error!r}; nothing is "
-            "lost, correct it and start again"
+            "lost; correct on_event and start the program again"
         ) from error
 
 
