@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use eventbraid_engine::Error;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::vfs::{Hold, LockFile, Vfs};
+use support::hook::{Flag, HookedVfs, Op};
 use support::shared::{WRITER, page, shared};
 use support::{ROOT, append, open_with, options, prepared, threaded};
 
@@ -93,4 +94,46 @@ fn zero_timeout_still_acquires_a_free_lock() {
     drop(stopped);
     append(&b, &[("s", b"second")]).unwrap();
     append(&a, &[("s", b"third")]).unwrap();
+}
+
+/// The lock timeout also applies to a store that another session is creating. That may take long: on
+/// a slow disk, or if the process is suspended meanwhile.
+#[test]
+fn an_open_waits_for_a_session_that_creates_the_store() {
+    let disk = SimVfs::memory();
+    let is_creating = Flag::default();
+    let slow = HookedVfs::new(disk.clone(), {
+        let is_creating = is_creating.clone();
+        move |call| {
+            if call.is(Op::Create, "IDENTITY") {
+                is_creating.set();
+                std::thread::sleep(Duration::from_millis(800));
+            }
+            Ok(())
+        }
+    });
+    let mut patient = shared(options());
+    patient.lock_timeout = Duration::from_mins(1);
+    let first = std::thread::spawn(move || open_with(slow, patient));
+    is_creating.wait("the first file");
+    let second = open_with(disk, patient).unwrap();
+    append(&second, &[("s", b"event")]).unwrap();
+    let first = first.join().unwrap().unwrap();
+    append(&first, &[("s", b"event")]).unwrap();
+}
+
+/// The report of an exclusive session tells it from a session that is creating the store.
+#[test]
+fn an_open_of_a_store_that_is_open_exclusively_fails_soon() {
+    let disk = SimVfs::memory();
+    let _exclusive = open_with(disk.clone(), options()).unwrap();
+    let mut patient = shared(options());
+    patient.lock_timeout = Duration::from_mins(1);
+    let began = Instant::now();
+    let refused = open_with(disk, patient);
+    assert!(
+        matches!(refused, Err(Error::StoreBusy { .. })),
+        "{refused:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(30));
 }

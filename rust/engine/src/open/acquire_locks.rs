@@ -125,7 +125,11 @@ impl Request<'_> {
                 if self.has_locks()? {
                     continue;
                 }
-                if Instant::now() >= grace {
+                // A session that holds `live` is creating the lock files, or has opened the store
+                // exclusively. An exclusive session reports itself, unless it is read-only. In a
+                // new store, a session that creates the lock files has not reported itself yet, so
+                // it is waited for until the lock timeout.
+                if Instant::now() >= grace && self.holder().is_some() {
                     return Err(self.busy());
                 }
             } else if let Some(boot) = self.boot()?

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::vfs::Vfs;
 
-/// Maximum wait for a holder without a shared page: it may be creating one.
+/// Maximum wait for a holder without a shared page: it may be creating one. A store that has no
+/// holder report is new, and the creation of a new store is waited for until the lock timeout.
 const GRACE_PERIOD: Duration = Duration::from_millis(250);
 
 /// Interval at which the progress report of another process is read.
