@@ -41,7 +41,7 @@ MUTANTS = [
     ),
     Mutant(
         name="no directory fsync",
-        file="src/log/layout.rs",
+        file="src/log/directory_layout.rs",
         good="self.vfs.sync_dir(path).map_err(",
         bad="self.vfs.entry(path).map(|_| ()).map_err(",
         suite="answers_after_sync",

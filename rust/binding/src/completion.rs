@@ -4,7 +4,7 @@
 //! descriptor readable; the event loop watches the descriptor, and its callback converts all
 //! queued results in one call.
 
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;

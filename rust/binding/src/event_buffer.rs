@@ -1,6 +1,6 @@
 //! `EventBuffer`: the cursor of a subscription, and the events that were read after the cursor.
 
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! Waits with the interpreter detached, and threads for long work. A wait is divided into short
 //! slices, so that Ctrl-C can end it between two slices.
 
-use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::mutex::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::io;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! All state is under one mutex. The condition variable signals a new job or the end of the pool
 //! to the idle threads.
 
-use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::mutex::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `StreamsSnapshot`: several streams as of one position.
 
 use eventbraid_engine as engine;
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 

@@ -1,7 +1,7 @@
 //! `StreamNames`: a listing of streams, gathered in slices and returned in pages.
 
 use eventbraid_engine as engine;
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 //! leaves it in `finished` instead.
 
 use eventbraid_engine::WaitGuard;
-use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::mutex::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::mem;

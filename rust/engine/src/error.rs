@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::append::Expectation;
-use crate::format::FORMAT;
+use crate::format_version::FORMAT;
 
 /// A stream whose version did not meet the expectation of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]

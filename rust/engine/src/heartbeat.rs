@@ -22,8 +22,8 @@ use std::time::Duration;
 use crate::coord::{Coord, SharedSession, live_sessions};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::lock::{Condvar, Mutex};
 use crate::log::Layout;
+use crate::mutex::{Condvar, Mutex};
 
 /// The interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);

@@ -38,15 +38,15 @@ mod commit;
 mod coord;
 mod error;
 mod filter;
-mod format;
+mod format_version;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod heartbeat;
 mod index;
 mod live;
-pub mod lock;
 mod log;
+pub mod mutex;
 mod names;
 mod open;
 mod options;

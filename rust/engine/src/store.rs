@@ -341,7 +341,7 @@ impl Store {
         registered
     }
 
-    /// Deliver the commits of other processes that were durable before the watcher thread began to
+    /// Deliver the commits of other processes that were durable before the notification listener began to
     /// follow them. That thread delivers all later commits. Called after a waiter has been
     /// registered.
     fn deliver_from_others(&self) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
 use eventbraid_engine::{

@@ -14,7 +14,7 @@ mod support;
 use std::sync::Arc;
 
 use eventbraid_engine::Error;
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use support::appends::{Answer, Answers, is_unknown, with_and_without_threads};
 use support::hook::{Flag, run_within_limit, wait_until};

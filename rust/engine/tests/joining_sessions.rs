@@ -11,7 +11,7 @@ mod support;
 use std::sync::Arc;
 
 use eventbraid_engine::Error;
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{Hold, PAGE_WORDS, Vfs};

@@ -15,7 +15,13 @@ use std::path::Path;
 /// The modules from the lowest to the highest. Those in one row don't use each other.
 const LAYERS: [&[&str]; 13] = [
     &[
-        "bytes", "lock", "format", "options", "append", "uuid7", "stats",
+        "bytes",
+        "mutex",
+        "format_version",
+        "options",
+        "append",
+        "uuid7",
+        "stats",
     ],
     &["error"],
     &["names"],

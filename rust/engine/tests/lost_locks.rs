@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbraid_engine::Error;
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::vfs::{Hold, LockFile, Vfs};
 use support::lock_hook::LockedVfs;

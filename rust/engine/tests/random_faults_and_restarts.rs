@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{

@@ -3,7 +3,7 @@
 //! Group commit: the first thread that finds no other thread writing takes all queued appends and
 //! writes them as one batch. This thread releases the write lock before the sync, so the next batch
 //! can be written while the disk still flushes this one. Appends that arrive during a write phase,
-//! or while the maximum number of threads (`batch_limits`) already wait for the disk, stay queued
+//! or while the maximum number of threads (`concurrent_batches`) already wait for the disk, stay queued
 //! for the background thread. The batch size adapts to the disk: the slower the disk, the larger
 //! the batches.
 //!
@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::WriteBatch;
-use super::background::{BackgroundTasks, Work};
-use super::batch_limits::BatchLimits;
+use super::background_tasks::{BackgroundTasks, Work};
+use super::concurrent_batches::ConcurrentBatches;
 use super::idle_marker;
+use super::notification_listener::NotificationListener;
 use super::poison::Poison;
 use super::preallocation::Preallocation;
 use super::publication::Publication;
@@ -27,9 +28,8 @@ use super::request::Request;
 use super::reservations::Reservations;
 use super::shared_writer::SharedWriter;
 use super::sync::Syncer;
-use super::watcher::Watcher;
 use super::write_phase::{Outcome, WritePhase};
-use super::written::Tail;
+use super::written_log::Tail;
 use crate::coord::{LogPoint, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::{LiveLog, LogEnd};
@@ -52,14 +52,14 @@ pub(crate) struct StartingPoint {
 /// | part | state |
 /// |---|---|
 /// | `queue`, `reservations` | the appends that wait |
-/// | `limits` | how many threads write and sync |
+/// | `concurrent_batches` | how many threads write and sync |
 /// | `writer` | the write lock, and the tail of the log |
 /// | `phase` | none: it validates, writes, and rolls back a failed write |
 /// | `syncer` | whether a thread leads a sync |
 /// | `publication` | how far the log is written, durable and visible |
 /// | `poison` | whether this session may still write a poison marker |
 /// | `preallocation` | whether the disk is full |
-/// | `tasks`, `watcher` | the background threads |
+/// | `tasks`, `listener` | the background threads |
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) log: Arc<LiveLog>,
@@ -72,8 +72,8 @@ pub(crate) struct Committer {
     poison: Arc<Poison>,
     preallocation: Arc<Preallocation>,
     tasks: Arc<BackgroundTasks>,
-    watcher: Arc<Watcher>,
-    limits: BatchLimits,
+    listener: Arc<NotificationListener>,
+    concurrent_batches: ConcurrentBatches,
 }
 
 impl Committer {
@@ -119,7 +119,7 @@ impl Committer {
                 Arc::clone(&queue),
                 Arc::clone(&tasks),
             ),
-            watcher: Watcher::new(
+            listener: NotificationListener::new(
                 Arc::clone(&log),
                 Arc::clone(&writer),
                 Arc::clone(&poison),
@@ -134,7 +134,7 @@ impl Committer {
             poison,
             preallocation,
             tasks,
-            limits: BatchLimits::default(),
+            concurrent_batches: ConcurrentBatches::default(),
         })
     }
 
@@ -166,22 +166,22 @@ impl Committer {
     /// leaves the queue to the background thread. A signal such as Ctrl-C can't interrupt the
     /// thread while it waits here.
     fn commit_pending(self: &Arc<Self>, budget: WaitBudget) {
-        while self.limits.try_begin(&self.queue) {
+        while self.concurrent_batches.try_begin(&self.queue) {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_batch(budget)));
-            self.limits.end_write();
+            self.concurrent_batches.end_write();
             let Ok(written) = written else {
-                self.limits.end_batch();
+                self.concurrent_batches.end_batch();
                 return self.poison_after_panic();
             };
             let Some(batch) = written else {
-                self.limits.end_batch();
+                self.concurrent_batches.end_batch();
                 return self.commit_soon();
             };
             // Appends may have been queued during the write. If they are worth a batch of their
             // own, the background thread writes them while this thread syncs.
-            self.delegate_queue(self.limits.min_batch_bytes());
+            self.delegate_queue(self.concurrent_batches.min_batch_bytes());
             let durable = self.syncer.sync_to(batch.validated_against);
-            self.limits.end_batch();
+            self.concurrent_batches.end_batch();
             // During the sync another thread may have queued an append and left it there, because
             // the number of committing threads was at its maximum. That thread relies on this
             // check.
@@ -290,12 +290,12 @@ impl Committer {
 
     /// Start to follow the join requests and commits of other sessions.
     pub(crate) fn watch_others(&self) -> Result<()> {
-        self.watcher.start()
+        self.listener.start()
     }
 
     /// Ensure that waiters are notified of other sessions' commits.
     pub(crate) fn listen(&self) {
-        self.watcher.listen();
+        self.listener.listen();
     }
 
     /// Make visible the frames that other sessions have made durable.
@@ -307,7 +307,7 @@ impl Committer {
     }
 
     /// Like [`Committer::catch_up`]. If background threads are running, leave a long read to the
-    /// watcher's thread.
+    /// listener's thread.
     pub(crate) fn catch_up_soon(&self) {
         let mode = if self.tasks.has_threads() {
             ReadMode::NonBlocking
@@ -315,7 +315,7 @@ impl Committer {
             ReadMode::Blocking
         };
         if matches!(self.catch_up(mode), Err(Error::WouldBlock)) {
-            self.watcher.wake();
+            self.listener.wake();
         }
     }
 
@@ -343,7 +343,7 @@ impl Committer {
             }
         };
         self.tasks.begin_stop();
-        self.watcher.wake();
+        self.listener.wake();
         self.tasks.stop();
         self.log.watch.end();
         let durable = self.syncer.sync_to(end);

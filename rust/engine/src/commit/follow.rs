@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::written::{Tail, WrittenFrame, WrittenLog};
+use super::written_log::{Tail, WrittenFrame, WrittenLog};
 use crate::coord::LogPoint;
 use crate::error::{Error, Result};
 use crate::frame::FrameView;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::background::BackgroundTasks;
+use super::background_tasks::BackgroundTasks;
 use super::preallocation::Preallocation;
 use super::prepare::Prepared;
 use super::request::Request;

@@ -6,26 +6,27 @@
 //! | `append_limits` | the maximum sizes of one append |
 //! | `request`, `answer` | queued appends and their answers |
 //! | `queue`, `reservations` | appends that wait to be written, or for the end of a reservation |
-//! | `batch_limits` | how many threads commit at the same time, and from which queue size on |
+//! | `concurrent_batches` | how many threads commit at the same time, and from which queue size on |
 //! | `shared_writer` | the write lock, among threads and among sessions |
-//! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or roll it back |
+//! | `write_phase`, `validate`, `plan`, `commit_time` | validate, plan and write a batch, or roll it back |
 //! | `refused_write` | whether the kernel refused a write, or the disk failed |
 //! | `preallocation` | zeros after the tail, and the next segment file |
 //! | `sync` | the sync of the log: one thread of one session syncs for all sessions |
-//! | `written`, `follow`, `publication` | which frames are written, durable and visible |
+//! | `written_log`, `follow`, `publication` | which frames are written, durable and visible |
 //! | `poison` | the stop of all writing after a failed sync |
-//! | `background`, `watcher` | the background threads |
+//! | `background_tasks`, `notification_listener` | the background threads |
 //! | `idle_marker` | the sync marker at the end of an idle log |
 //! | `committer` | the assembly of these parts |
 
 mod answer;
 mod append_limits;
-mod background;
-mod batch_limits;
-mod clock;
+mod background_tasks;
+mod commit_time;
 mod committer;
+mod concurrent_batches;
 mod follow;
 mod idle_marker;
+mod notification_listener;
 mod plan;
 mod poison;
 mod preallocation;
@@ -38,12 +39,11 @@ mod reservations;
 mod shared_writer;
 mod sync;
 mod validate;
-mod watcher;
 mod write_phase;
-mod written;
+mod written_log;
 
 pub(crate) use committer::{Committer, StartingPoint};
 pub use prepare::{Prepared, prepare};
 pub use request::Ticket;
 pub(crate) use request::{AnswerCallback, Request};
-pub(crate) use written::Tail;
+pub(crate) use written_log::Tail;

@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::prepare::Prepared;
 use super::request::Request;
 use super::validate::UnsyncedState;
-use super::written::{Tail, WrittenFrame};
+use super::written_log::{Tail, WrittenFrame};
 use crate::append::Appended;
 use crate::error::Error;
 use crate::frame::{FrameFields, Seed, StreamHead};

@@ -6,8 +6,8 @@ use super::publication::{Publication, Unindexed};
 use crate::coord::{LockGuard, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::lock::Mutex;
 use crate::log::{CutPoint, PoisonMarker};
+use crate::mutex::Mutex;
 use crate::options::ReadMode;
 
 /// Stops the writing of this session, or of all sessions.

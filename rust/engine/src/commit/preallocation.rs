@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::poison::Poison;
 use super::publication::Publication;
-use super::written::Tail;
+use super::written_log::Tail;
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::log::{Segment, fill_step};

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::follow::{EachFrame, follow};
-use super::written::{Tail, WrittenFrame, WrittenLog};
+use super::written_log::{Tail, WrittenFrame, WrittenLog};
 use crate::coord::{LogPoint, SharedSession};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::lock::{Mutex, MutexGuard};
 use crate::log::{CutPoint, Segment};
+use crate::mutex::{Mutex, MutexGuard};
 use crate::options::ReadMode;
 
 /// Maximum number of bytes of other sessions' frames that a non-blocking call reads to catch up.

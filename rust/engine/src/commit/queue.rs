@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::request::Request;
 use crate::coord::Reserved;
 use crate::error::{Error, Result};
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 
 /// Interval at which the background thread checks whether a reservation has ended. The holder of
 /// the reservation may be another process, which does not wake this thread.

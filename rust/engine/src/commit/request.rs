@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::lock::{Condvar, Mutex};
+use crate::mutex::{Condvar, Mutex};
 
 use super::prepare::Prepared;
 use crate::append::Appended;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::BackgroundTasks;
+use super::background_tasks::BackgroundTasks;
 use super::queue::AppendQueue;
 use crate::coord::{LONGEST_RESERVATION, Reserved};
 use crate::error::{Error, Result};

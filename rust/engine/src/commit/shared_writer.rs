@@ -7,18 +7,18 @@
 
 use std::sync::Arc;
 
-use super::clock::CommitClock;
+use super::commit_time::CommitClock;
 use super::poison::Poison;
 use super::publication::Publication;
 use super::sync::Syncer;
 use super::validate::UnsyncedState;
-use super::written::Tail;
+use super::written_log::Tail;
 use crate::coord::{CoordPage, LogPoint, SharedSession, TicketGuard, WaitBudget};
 use crate::error::Result;
 use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
-use crate::lock::{Mutex, MutexGuard};
 use crate::log::{Segment, fill_zeros};
+use crate::mutex::{Mutex, MutexGuard};
 use crate::options::ReadMode;
 use crate::vfs::read_full;
 

@@ -15,8 +15,8 @@ use super::refused_write::is_refusal;
 use crate::coord::{LockGuard, LogPoint, RECHECK, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::lock::{Condvar, Mutex};
 use crate::log::Segment;
+use crate::mutex::{Condvar, Mutex};
 use crate::options::ReadMode;
 use crate::vfs::{read_full, write_all_at};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::answer::{Answer, WriteBatch};
-use super::clock::Clocks;
+use super::commit_time::Clocks;
 use super::plan::{PlannedBatch, SharedFields};
 use super::poison::Poison;
 use super::preallocation::Preallocation;

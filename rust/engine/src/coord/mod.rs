@@ -18,9 +18,9 @@
 //! lock with a higher number. With that order, no two sessions can wait for each other.
 
 mod lock_timeout;
-mod locks;
 mod page;
-mod reserve;
+mod process_locks;
+mod reservation;
 mod session;
 
 use std::path::PathBuf;
@@ -28,10 +28,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use lock_timeout::{RECHECK, WaitBudget};
-pub(crate) use locks::{Lock, LockGuard, TicketGuard};
 pub(crate) use page::{CoordPage, LockNumbers, LogPoint, PROTOCOL, Phase, Unjoinable};
-pub use reserve::LONGEST_RESERVATION;
-pub(crate) use reserve::Reserved;
+pub(crate) use process_locks::{Lock, LockGuard, TicketGuard};
+pub use reservation::LONGEST_RESERVATION;
+pub(crate) use reservation::Reserved;
 pub use session::Session;
 pub(crate) use session::{
     SessionSlot, has_live_session, live_session_names, live_sessions, sessions,
@@ -41,8 +41,8 @@ use crate::error::{Error, Result};
 use crate::log::{Layout, Maintenance, MaintenanceGuard};
 use crate::vfs::Hold;
 use lock_timeout::LockTimeout;
-use locks::{MaintenanceLock, MaintenanceLockGuard};
-use reserve::LocalReservation;
+use process_locks::{MaintenanceLock, MaintenanceLockGuard};
+use reservation::LocalReservation;
 use session::{is_alive, session_name};
 
 /// The coordination of this session with other sessions.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::reserve::{Reserved, STREAMS};
+use super::reservation::{Reserved, STREAMS};
 use crate::vfs::SharedPage;
 
 /// The version of the layout of the page (the words below, and the words of a slot in `session.rs`)

@@ -7,11 +7,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::locks::{Lock, LockGuard};
 use super::page::{CoordPage, MAX_SESSIONS, SLOT_WORDS};
+use super::process_locks::{Lock, LockGuard};
 use crate::error::{Error, Result};
-use crate::lock::Mutex;
 use crate::log::{Layout, printable_holder};
+use crate::mutex::Mutex;
 use crate::stats::SessionCounts;
 use crate::vfs::Hold;
 

@@ -17,16 +17,16 @@
 //! | `header` | the 80 bytes of the header, and its CRC |
 //! | `layout` | the sizes of the other parts, and the chain |
 //! | `encode` | from a commit to bytes |
-//! | `view` | from bytes to a commit, validated |
+//! | `decode` | from bytes to a commit, validated |
 //!
 //! `docs/format.md` describes the layout.
 
+mod decode;
 mod encode;
 mod header;
 mod layout;
-mod view;
 
+pub(crate) use decode::{EventBytes, EventView, FrameOrigin, FrameView, StreamView};
 pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, FrameFields, StreamHead, sync_marker};
 pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
 pub(crate) use layout::EVENT;
-pub(crate) use view::{EventBytes, EventView, FrameOrigin, FrameView, StreamView};

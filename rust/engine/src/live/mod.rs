@@ -4,12 +4,12 @@
 //! stopped. It doesn't write to the log; `commit` does.
 //!
 //! * `live_log`: its state. `loader`: chunks from the cache or the file.
-//! * `keyed_result`: the result under an idempotency key. `new_events`: new events for waiters.
+//! * `keyed_result`: the result under an idempotency key. `deliver_new_events`: waiters are woken.
 
+mod deliver_new_events;
 mod keyed_result;
 mod live_log;
 mod loader;
-mod new_events;
 
 pub(crate) use live_log::{LiveLog, LogEnd};
 pub(crate) use loader::Loader;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use crate::error::{Error, Result};
 use crate::vfs::{OpenMode, VfsFile, parent_of, read_full, write_all_at};
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use super::segment::{Segment, fill_zeros};
 use super::segments::Segments;
 use crate::error::{Error, Result};

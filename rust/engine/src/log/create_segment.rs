@@ -99,7 +99,7 @@ impl Segments {
             write_all_at(file, &[IoSlice::new(&bytes)], 0)?;
             fill_zeros(file, SEGMENT_HEADER, filled)
         };
-        let lock = |temporary: &Path| self.file_locks.add_new(entry.ordinal, temporary);
+        let lock = |temporary: &Path| self.segment_locks.add_new(entry.ordinal, temporary);
         self.layout.write_atomically(&path, write, lock)?;
         let opened = self.layout.files.open(&path, OpenMode::Read);
         let opened = opened.map_err(|e| Error::io(&path, "open", &e))?;

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use crate::vfs::{OpenMode, VfsFile, write_all_at};
 
 /// The number of bytes of log between two reports of progress.

@@ -1,10 +1,10 @@
 //! The file IDENTITY: the id and the secret of a store. It is written once, before any other file.
 
 use super::atomic_file::read_file;
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use crate::bytes::{array, u32_at};
 use crate::error::{Error, Result};
-use crate::format::FORMAT;
+use crate::format_version::FORMAT;
 use crate::frame::Seed;
 use crate::names::NameHasher;
 

@@ -12,7 +12,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `layout` | the paths in a store; directories |
+//! | `directory_layout` | the paths of the files in a store, and its directories |
 //! | `atomic_file` | how a small file is replaced without a torn state |
 //! | `identity` | IDENTITY: the store's id and secret |
 //! | `manifest` | MANIFEST-n and CURRENT: the list of segments |
@@ -27,19 +27,18 @@
 //! | `segments` | all segments of an open log, and the current manifest |
 //! | `create_segment` | how large the next segment is, and how it is created and listed |
 //! | `verify_files` | what `verify` compares in IDENTITY, the manifest and the headers |
-//! | `log_file_locks` | locks on the files themselves, against sessions of another directory |
+//! | `segment_locks` | locks on `log/` and on segments, against sessions of another directory |
 //! | `frame_scanner` | the frames of one segment, read in order |
-//! | `maintenance` | the interface to the lock that serialises changes of the list of segments |
+//! | `maintenance_lock` | the interface to the lock that serialises changes of the list of segments |
 
 mod atomic_file;
 mod ballast;
 mod create_segment;
+mod directory_layout;
 mod frame_scanner;
 mod holder_report;
 mod identity;
-mod layout;
-mod log_file_locks;
-mod maintenance;
+mod maintenance_lock;
 mod manifest;
 mod open_files;
 mod open_segment;
@@ -47,17 +46,17 @@ mod poison_marker;
 mod segment;
 mod segment_file;
 mod segment_header;
+mod segment_locks;
 mod segments;
 mod verify_files;
 
 pub(crate) use atomic_file::read_file;
 pub(crate) use create_segment::fill_step;
+pub(crate) use directory_layout::Layout;
 pub(crate) use frame_scanner::FrameScanner;
 pub(crate) use holder_report::{HolderReport, printable as printable_holder};
 pub(crate) use identity::Identity;
-pub(crate) use layout::Layout;
-pub(crate) use log_file_locks::LogFileLocks;
-pub(crate) use maintenance::{Maintenance, MaintenanceGuard};
+pub(crate) use maintenance_lock::{Maintenance, MaintenanceGuard};
 pub(crate) use manifest::Manifest;
 pub(crate) use open_segment::{open_listed, open_segment};
 pub(crate) use poison_marker::{PoisonMarker, PoisonMarkerState};
@@ -65,4 +64,5 @@ pub(crate) use segment::{Segment, fill_zeros};
 #[cfg(fuzzing)]
 pub(crate) use segment_header::SegmentHeader;
 pub(crate) use segment_header::{CutPoint, SEGMENT_HEADER, SegmentEntry};
+pub(crate) use segment_locks::SegmentLocks;
 pub(crate) use segments::{Segments, bytes_below, limits};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// The maximum number of descriptors for segments that are only read.

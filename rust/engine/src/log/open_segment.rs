@@ -1,7 +1,7 @@
 //! How a segment is opened. Its header determines its place in the log.
 
+use super::directory_layout::Layout;
 use super::identity::Identity;
-use super::layout::Layout;
 use super::segment::Segment;
 use super::segment_header::{SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};

@@ -9,11 +9,11 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::atomic_file::read_file;
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use super::segment_header::CutPoint;
 use crate::bytes::{array, u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::format::FORMAT;
+use crate::format_version::FORMAT;
 
 const MAGIC: &[u8; 8] = b"EBPOISN\n";
 const FIXED: usize = 48;

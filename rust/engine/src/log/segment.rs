@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 
-use super::layout::Layout;
+use super::directory_layout::Layout;
 use super::segment_file::SegmentFile;
 use super::segment_header::{CutPoint, SEGMENT_HEADER, SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::open_files::OpenFiles;
 use super::segment_header::SegmentHeader;
-use crate::lock::RwLock;
+use crate::mutex::RwLock;
 use crate::vfs::{OpenMode, VfsFile};
 
 /// The file of a segment, open or not.

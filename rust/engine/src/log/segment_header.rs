@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::bytes::{array, put, u32_at, u64_at};
-use crate::format::FORMAT;
+use crate::format_version::FORMAT;
 use crate::vfs::{VfsFile, read_full};
 
 /// Bytes of a segment's file before the first frame.

@@ -8,15 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lock::{Mutex, RwLock};
+use crate::mutex::{Mutex, RwLock};
 
+use super::directory_layout::Layout;
 use super::identity::Identity;
-use super::layout::Layout;
-use super::log_file_locks::LogFileLocks;
-use super::maintenance::Maintenance;
+use super::maintenance_lock::Maintenance;
 use super::manifest::Manifest;
 use super::open_segment::open_listed;
 use super::segment::Segment;
+use super::segment_locks::SegmentLocks;
 use crate::error::{Error, Result};
 use crate::options::Options;
 
@@ -33,7 +33,7 @@ pub(crate) struct Segments {
     /// Serialises changes of the manifest among all threads of all sessions. Acquired before
     /// `manifest`, which is acquired before `open`.
     pub(super) maintenance: Arc<dyn Maintenance>,
-    pub(super) file_locks: LogFileLocks,
+    pub(super) segment_locks: SegmentLocks,
     /// The segments in order. Readers look up an address in this list for every chunk that they
     /// load. So the write lock is held only for a moment, to add a segment, and no file is opened
     /// under it.
@@ -49,7 +49,7 @@ impl Segments {
         identity: Identity,
         options: Options,
         maintenance: Arc<dyn Maintenance>,
-        file_locks: LogFileLocks,
+        segment_locks: SegmentLocks,
         (open, manifest): (Vec<Arc<Segment>>, Manifest),
     ) -> Self {
         let (open, manifest) = (RwLock::new(open), Mutex::new(manifest));
@@ -58,7 +58,7 @@ impl Segments {
             identity,
             options,
             maintenance,
-            file_locks,
+            segment_locks,
             open,
             manifest,
         }
@@ -66,12 +66,12 @@ impl Segments {
 
     /// Let further sessions of the same store directory write to the segments.
     pub(crate) fn share(&self) -> Result<()> {
-        self.file_locks.share()
+        self.segment_locks.share()
     }
 
     /// Release the locks on the segments. The caller must not write any more.
     pub(crate) fn release(&self) {
-        self.file_locks.release();
+        self.segment_locks.release();
     }
 
     /// The generation of the manifest that this session has read or published last.
@@ -138,7 +138,7 @@ impl Segments {
             if self.of_ordinal(entry.ordinal).is_none() {
                 let is_writable = !self.is_read_only();
                 let segment = open_listed(&self.layout, &self.identity, *entry, is_writable)?;
-                self.file_locks.add(entry.ordinal, &segment.path)?;
+                self.segment_locks.add(entry.ordinal, &segment.path)?;
                 let mut open = self.open.write();
                 // Another thread may have added it meanwhile.
                 if open

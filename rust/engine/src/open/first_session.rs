@@ -54,7 +54,7 @@ impl LockedStore {
             self.options.lock_timeout,
         ));
         let Recovered {
-            file_locks,
+            segment_locks,
             segments,
             manifest,
             listed,
@@ -67,7 +67,7 @@ impl LockedStore {
             last_commit_time,
         } = recovered;
         let epoch = random_word(&*self.layout.vfs)?;
-        let segments = self.segments(&coord, file_locks, (segments, manifest));
+        let segments = self.segments(&coord, segment_locks, (segments, manifest));
         let mut address = end;
         if let Some(cut) = cut {
             address = segments.create_continuation(cut)?.first_frame();

@@ -1,7 +1,7 @@
 //! Whether a directory contains a store, and which one.
 
 use crate::error::{Error, Result};
-use crate::format::FORMAT;
+use crate::format_version::FORMAT;
 use crate::log::{Identity, Layout};
 use crate::vfs::Entry;
 

@@ -7,7 +7,7 @@ use super::{Beginning, LockedStore, OpenLog, View, random_word};
 use crate::commit::Tail;
 use crate::coord::{Coord, CoordPage, Locks, SessionSlot, SharedSession};
 use crate::error::{Error, Result};
-use crate::log::{LogFileLocks, Manifest, Segment};
+use crate::log::{Manifest, Segment, SegmentLocks};
 use crate::recovery::{self, Scan};
 
 /// Maximum wait for a manifest that another session is replacing.
@@ -23,7 +23,7 @@ impl LockedStore {
         let damaged = || Error::detached(&self.layout.page(), "its records are damaged");
         let durable = page.durable().ok_or_else(damaged)?;
         let (segments, manifest) = self.listed(durable.ordinal)?;
-        let file_locks = self.file_locks(&segments, durable.ordinal)?;
+        let segment_locks = self.segment_locks(&segments, durable.ordinal)?;
         let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
         scan.run(&segments, durable.end)?;
         if scan.tail != durable.end && durable.next_position > 1 {
@@ -37,7 +37,7 @@ impl LockedStore {
         let session = SharedSession { page, locks, slot };
         let coord = Coord::new(&self.layout, Some(session), true, self.options.lock_timeout);
         let coord = Arc::new(coord);
-        let segments = self.segments(&coord, file_locks, (segments, manifest));
+        let segments = self.segments(&coord, segment_locks, (segments, manifest));
         let tail = Tail {
             segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,
             address: durable.address,
@@ -59,16 +59,16 @@ impl LockedStore {
     }
 
     /// Lock the segments that this session may append to.
-    fn file_locks(&self, segments: &[Arc<Segment>], first: u64) -> Result<LogFileLocks> {
+    fn segment_locks(&self, segments: &[Arc<Segment>], first: u64) -> Result<SegmentLocks> {
         if self.options.read_only {
-            return Ok(LogFileLocks::none(&self.layout));
+            return Ok(SegmentLocks::none(&self.layout));
         }
-        let file_locks = LogFileLocks::joined(&self.layout)?;
+        let segment_locks = SegmentLocks::joined(&self.layout)?;
         let writable = segments.iter().filter(|s| s.entry.ordinal >= first);
         for segment in writable {
-            file_locks.add(segment.entry.ordinal, &segment.path)?;
+            segment_locks.add(segment.entry.ordinal, &segment.path)?;
         }
-        Ok(file_locks)
+        Ok(segment_locks)
     }
 
     /// Return the segments up to the one that the page names. CURRENT may name a manifest that

@@ -35,7 +35,7 @@ use crate::coord::{Coord, Lock, LogPoint};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::live::LiveLog;
-use crate::log::{Identity, Layout, LogFileLocks, Manifest, Segment, Segments};
+use crate::log::{Identity, Layout, Manifest, Segment, SegmentLocks, Segments};
 use crate::options::Options;
 use crate::vfs::Vfs;
 
@@ -120,7 +120,7 @@ impl LockedStore {
     fn segments(
         &self,
         coord: &Arc<Coord>,
-        file_locks: LogFileLocks,
+        segment_locks: SegmentLocks,
         listed: (Vec<Arc<Segment>>, Manifest),
     ) -> Segments {
         Segments::new(
@@ -128,7 +128,7 @@ impl LockedStore {
             self.identity,
             self.options,
             Arc::<Coord>::clone(coord),
-            file_locks,
+            segment_locks,
             listed,
         )
     }

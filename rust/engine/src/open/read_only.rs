@@ -6,7 +6,7 @@ use super::{Beginning, LockedStore, OpenLog, View, durable_point};
 use crate::commit::Tail;
 use crate::coord::{Coord, Lock};
 use crate::error::{Error, Result};
-use crate::log::LogFileLocks;
+use crate::log::SegmentLocks;
 use crate::options::Mode;
 use crate::recovery::{self, LogSnapshot};
 use crate::vfs::Hold;
@@ -33,8 +33,8 @@ impl LockedStore {
             damage,
         } = snapshot;
         let coord = Arc::new(Coord::alone(&self.layout));
-        let file_locks = LogFileLocks::none(&self.layout);
-        let segments = self.segments(&coord, file_locks, (segments, manifest));
+        let segment_locks = SegmentLocks::none(&self.layout);
+        let segments = self.segments(&coord, segment_locks, (segments, manifest));
         let tail = Tail {
             segment: segments.of_tail(tail).ok_or(Error::Closed)?,
             address: tail,

@@ -35,8 +35,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::{FrameEntry, MemoryIndex};
 use crate::log::{
-    CutPoint, HolderReport, Identity, Layout, LogFileLocks, Manifest, PoisonMarker,
-    PoisonMarkerState, SEGMENT_HEADER, Segment,
+    CutPoint, HolderReport, Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState,
+    SEGMENT_HEADER, Segment, SegmentLocks,
 };
 
 pub(crate) use read_only_snapshot::{LogSnapshot, snapshot};
@@ -48,7 +48,7 @@ pub(crate) use segment_catalogue::view;
 #[derive(Debug)]
 pub(crate) struct Recovered {
     /// The locks, still exclusive, on the segments in which the log may continue.
-    pub(crate) file_locks: LogFileLocks,
+    pub(crate) segment_locks: SegmentLocks,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) manifest: Manifest,
     /// Whether the manifest on the disk has the same content as `manifest`.
@@ -76,7 +76,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     layout.sync_parent_if_allowed(&layout.root)?;
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
-    let file_locks = LogFileLocks::alone(layout)?;
+    let segment_locks = SegmentLocks::alone(layout)?;
     let mut report = HolderReport::begin(layout);
     let found = PoisonMarker::find(layout, identity.uuid)?;
     let Catalogue {
@@ -101,7 +101,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
             segment.drop_cache();
         }
     }
-    file_locks.own(identity, &mut segments)?;
+    segment_locks.own(identity, &mut segments)?;
     let mut scan = Scan::new(identity.seed(), identity.hasher());
     let end = segments
         .last()
@@ -122,7 +122,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     }
     report.end();
     Ok(Recovered {
-        file_locks,
+        segment_locks,
         segments,
         manifest,
         listed: listed && found == PoisonMarkerState::Absent,

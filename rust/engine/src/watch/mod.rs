@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::chunk::NewEvents;
 use crate::filter::OwnedFilter;
-use crate::lock::{Condvar, Mutex};
+use crate::mutex::{Condvar, Mutex};
 use filtered::{FilteredWaiters, Waiter};
 
 type Wake = Box<dyn FnOnce() + Send>;

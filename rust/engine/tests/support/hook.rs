@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::mutex::{Condvar, Mutex};
 use eventbraid_engine::vfs::forward::ForwardingFile;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};

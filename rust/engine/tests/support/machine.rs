@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::mutex::{Condvar, Mutex};
 use eventbraid_engine::vfs::forward::ForwardingFile;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eventbraid_engine::lock::Mutex;
+use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 use crate::vfs::parent_of;
 
 /// A directory that is held open, and its subdirectories that have been used.

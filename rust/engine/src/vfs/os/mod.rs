@@ -5,7 +5,7 @@
 //! | `mod` | [`OsVfs`]: the implementation of [`Vfs`], clocks, randomness |
 //! | `file` | reads, writes and syncs of one file |
 //! | `held_directory` | files reached relative to open directories; owner and access rights |
-//! | `lock_file` | `flock` |
+//! | `flock` | lock files, locked with the system call `flock` |
 //! | `fork` | lock files that are closed in forked children |
 //! | `shared_page` | mapped memory and futex waits |
 //! | `network_file_systems` | file systems on which processes can't share a store |
@@ -23,9 +23,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 mod file;
+mod flock;
 mod fork;
 mod held_directory;
-mod lock_file;
 mod network_file_systems;
 mod same_file;
 mod shared_page;
@@ -164,7 +164,7 @@ impl Vfs for OsVfs {
     }
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
-        Ok(Arc::new(lock_file::OsLockFile::open(
+        Ok(Arc::new(flock::OsLockFile::open(
             &self.at(path)?,
             self.public_path(path),
             create,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 
-use crate::lock::{Mutex, RwLock};
+use crate::mutex::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
 use super::page_waiters::PageWaiters;

@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lock::{Mutex, MutexGuard};
+use crate::mutex::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
 mod content;
@@ -37,7 +37,7 @@ mod faults;
 mod inode;
 mod lock_holders;
 mod locks_and_pages;
-mod lying;
+mod lying_vfs;
 mod name_tree;
 mod open_file;
 mod page_waiters;
@@ -49,7 +49,7 @@ mod tests;
 mod world;
 
 pub use faults::{Call, Failure, Fault, Then};
-pub use lying::{Lie, LyingVfs};
+pub use lying_vfs::{Lie, LyingVfs};
 pub use power_cut::Persist;
 pub use recorder::{Operation, Phase, Record, RecordingVfs};
 

@@ -1,6 +1,6 @@
 //! Threads that wait for a change of a word of a simulated shared page.
 
-use crate::lock::{Condvar, Mutex};
+use crate::mutex::{Condvar, Mutex};
 
 /// The threads that wait for a word of one page.
 #[derive(Debug, Default)]

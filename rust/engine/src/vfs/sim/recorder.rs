@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 
 use super::Call;
 use crate::vfs::forward::ForwardingFile;

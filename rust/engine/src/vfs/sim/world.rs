@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 
-use crate::lock::{Mutex, MutexGuard};
+use crate::mutex::{Mutex, MutexGuard};
 
 use super::faults::{Call, CallOutcome, Script};
 use super::inode::{BLOCK, Inode};

@@ -1,5 +1,7 @@
-//! The limits of write batches: the maximum number of threads that commit at the same time, and the
-//! minimum size of a batch that is written while all of these threads wait for the disk.
+//! How many write batches are committed at the same time: the maximum number of threads that
+//! commit, and the minimum size of the queue for which one more thread begins while all of these
+//! threads wait for the disk. The size of a batch has no limit of its own: a thread takes the whole
+//! queue.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,7 +17,7 @@ const MIN_OVERLAPPING_BYTES: usize = 64 * 1024;
 
 /// Decides which thread may begin a write batch, and when.
 #[derive(Debug, Default)]
-pub(super) struct BatchLimits {
+pub(super) struct ConcurrentBatches {
     /// Whether a thread is in the write phase, so that only one thread at a time takes the queue.
     writing: AtomicBool,
     /// Number of threads that write or sync a batch. Each of these threads checks the queue again
@@ -30,7 +32,7 @@ pub(super) struct BatchLimits {
     committing: AtomicUsize,
 }
 
-impl BatchLimits {
+impl ConcurrentBatches {
     /// Begin a batch in this thread. Return `false` if the queue is too small, or if another thread
     /// is writing: that thread checks the queue again after its write.
     pub(super) fn try_begin(&self, queue: &AppendQueue) -> bool {

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 
 /// Maximum duration of a reservation.
 pub const LONGEST_RESERVATION: Duration = Duration::from_secs(5);

@@ -21,13 +21,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::directory_layout::Layout;
 use super::frame_scanner::FrameScanner;
 use super::identity::Identity;
-use super::layout::Layout;
 use super::open_segment::open_listed;
 use super::segment::Segment;
 use crate::error::{Error, Result};
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 use crate::vfs::{Hold, LockFile, VfsFile, read_full, write_all_at};
 
 /// The maximum time for which the acquisition of a shared lock is repeated. A session of another
@@ -44,7 +44,7 @@ const READS: u32 = 10_000;
 
 /// The locks of one session on the files that it writes to.
 #[derive(Debug)]
-pub(crate) struct LogFileLocks {
+pub(crate) struct SegmentLocks {
     layout: Layout,
     /// `None` for a session that doesn't write, and on a network file system, where locks don't
     /// exclude other machines that have the same files.
@@ -53,7 +53,7 @@ pub(crate) struct LogFileLocks {
     segments: Mutex<VecDeque<(u64, Arc<dyn LockFile>)>>,
 }
 
-impl LogFileLocks {
+impl SegmentLocks {
     /// The locks of a session that doesn't write: none.
     pub(crate) fn none(layout: &Layout) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl LogFileLocks {
     }
 
     /// The locks of the only session in a store directory. They exclude the sessions of every
-    /// other directory with the same files, until [`LogFileLocks::share`].
+    /// other directory with the same files, until [`SegmentLocks::share`].
     pub(crate) fn alone(layout: &Layout) -> Result<Self> {
         let locks = Self::open(layout)?;
         let held = |file: &Arc<dyn LockFile>| file.try_lock(Hold::Exclusive);

@@ -1,4 +1,5 @@
-//! Load new events for the waiters that have a filter.
+//! Deliver new events: load them for the waiters that have a filter, and wake the waiters that are
+//! due.
 
 use super::live_log::LiveLog;
 use crate::chunk::NewEvents;

@@ -128,7 +128,7 @@ mod tests {
         use super::super::test_process::run_alone;
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         run_alone(
-            "vfs::os::lock_file::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
+            "vfs::os::flock::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
             || {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("pipe");

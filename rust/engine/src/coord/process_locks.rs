@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::lock_timeout::RECHECK;
 use super::page::CoordPage;
 use crate::error::{Error, Result};
-use crate::lock::{Mutex, MutexGuard};
+use crate::mutex::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
 
 /// An open lock file of the store.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::background::BackgroundTasks;
+use super::background_tasks::BackgroundTasks;
 use super::poison::Poison;
 use super::shared_writer::SharedWriter;
 use crate::coord::SharedSession;
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::lock::Mutex;
+use crate::mutex::Mutex;
 use crate::options::ReadMode;
 
 /// Maximum time that the thread sleeps. A session that dies before it sends a notification does not
@@ -27,7 +27,7 @@ const LISTEN_TIME: Duration = Duration::from_secs(1);
 
 /// Follows the join requests and commits of other sessions.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub(super) struct NotificationListener {
     log: Arc<LiveLog>,
     writer: Arc<SharedWriter>,
     poison: Arc<Poison>,
@@ -43,7 +43,7 @@ pub(super) struct Watcher {
     listens: AtomicBool,
 }
 
-impl Watcher {
+impl NotificationListener {
     pub(super) fn new(
         log: Arc<LiveLog>,
         writer: Arc<SharedWriter>,

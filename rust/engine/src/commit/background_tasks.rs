@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::lock::{Condvar, Mutex};
+use crate::mutex::{Condvar, Mutex};
 
 /// Minimum time between a failed start of a thread and the next attempt to start it.
 const SPAWN_RETRY: Duration = Duration::from_secs(1);
@@ -128,7 +128,7 @@ impl BackgroundTasks {
         }
     }
 
-    /// Announce that the threads are about to be stopped. The watcher does not wait for a
+    /// Announce that the threads are about to be stopped. The listener does not wait for a
     /// [`Signal`], so it checks [`Self::is_stopping`] whenever it wakes.
     pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
