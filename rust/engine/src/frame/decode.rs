@@ -2,10 +2,9 @@
 
 use std::str;
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::header::{ALIGN, HEADER, Header, Seed};
-use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
+use super::checksums::{Seed, chain, payload_hash};
+use super::encode::{EVENT, STREAM, TRAILER, TRAILER_MAGIC};
+use super::header::{ALIGN, HEADER, Header};
 use crate::append::Appended;
 use crate::bytes::{array, u16_at, u32_at, u64_at, u128_at};
 
@@ -119,7 +118,7 @@ impl<'a> FrameView<'a> {
         if length != Some(self.header.length) || magic != Some(TRAILER_MAGIC) {
             return Err("the trailer is not the frame's own");
         }
-        if xxh3_64(payload) != self.header.payload_hash {
+        if payload_hash(payload) != self.header.payload_hash {
             return Err("the payload's hash does not match");
         }
         if chain(self.bytes, 0..payload_at) != self.chain() {

@@ -1,15 +1,24 @@
-//! The encoding of a commit, in two steps.
+//! The encoding of a commit, in two steps, and the sizes of the parts of a frame.
 //!
 //! [`Encoder`] runs in the caller's thread, without a lock, and does everything that doesn't depend
 //! on the log: bodies, directories, the hash of the payload. [`FrameBytes::complete`] runs under
 //! the write lock and fills in the fields that are known only there: versions, position, chain. The
 //! duration of the second step doesn't depend on the size of the bodies.
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::header::{ALIGN, HEADER, Header, Seed};
-use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
+use super::checksums::{Seed, chain, payload_hash};
+use super::header::{ALIGN, HEADER, Header};
 use crate::bytes::put;
+
+// The lengths of the parts after the header. This file writes the fields of an entry at fixed
+// offsets, and `decode` reads them at the same offsets.
+
+/// The length of an entry of the streams directory in bytes.
+pub(super) const STREAM: usize = 32;
+/// The length of an entry of the events directory in bytes.
+pub(crate) const EVENT: usize = 40;
+/// The length of the trailer after the bodies: chain, length, magic number.
+pub(super) const TRAILER: usize = 16;
+pub(super) const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"EBT1");
 
 /// The encoder's input for one event.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +120,7 @@ impl Encoder {
         let padded = self.bytes.len().next_multiple_of(ALIGN);
         self.bytes.resize(padded, 0);
         let payload_at = HEADER + self.streams_length;
-        let payload_hash = xxh3_64(self.bytes.get(payload_at..).unwrap_or_default());
+        let payload_hash = payload_hash(self.bytes.get(payload_at..).unwrap_or_default());
         self.bytes.resize(padded + TRAILER, 0);
         FrameBytes {
             bytes: self.bytes,

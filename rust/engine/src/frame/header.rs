@@ -1,5 +1,6 @@
-//! The header of a frame: its first 80 bytes.
+//! The header of a frame: its first 80 bytes. Its CRC is computed in `checksums`.
 
+use super::checksums::Seed;
 use crate::bytes::{put, u16_at, u32_at, u64_at};
 
 /// The length of a frame's header in bytes.
@@ -10,21 +11,6 @@ pub(crate) const ALIGN: usize = 8;
 pub(crate) const FRAME_LIMIT: usize = 32 << 20;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"EBF1");
-
-/// The seed of the headers' CRC, derived from the secret of the store.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seed(u32);
-
-impl Seed {
-    pub(crate) fn new(secret: &[u8; 16]) -> Self {
-        Self(crc32c::crc32c(secret))
-    }
-
-    fn crc(self, address: u64, header: &[u8]) -> u32 {
-        let seeded = crc32c::crc32c_append(self.0, &address.to_le_bytes());
-        crc32c::crc32c_append(seeded, header.get(8..HEADER).unwrap_or_default())
-    }
-}
 
 /// The fields of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +56,7 @@ impl Header {
         put(frame, 56, &self.commit_time.to_le_bytes());
         put(frame, 64, &self.payload_hash.to_le_bytes());
         put(frame, 72, &self.writer_epoch.to_le_bytes());
-        let crc = seed.crc(address, frame);
+        let crc = seed.header_crc(address, checked(frame));
         put(frame, 4, &crc.to_le_bytes());
     }
 
@@ -86,7 +72,7 @@ impl Header {
         if u32_at(bytes, 0)? != MAGIC || bytes.len() < HEADER {
             return None;
         }
-        if u32_at(bytes, 4)? != seed.crc(address, bytes) {
+        if u32_at(bytes, 4)? != seed.header_crc(address, checked(bytes)) {
             return None;
         }
         Self::decode(bytes).filter(Self::has_valid_length)
@@ -119,4 +105,9 @@ impl Header {
     pub(crate) fn next_position(&self) -> u64 {
         self.first_position.saturating_add(u64::from(self.events))
     }
+}
+
+/// Return the bytes of a header that its CRC covers: all after the magic number and the CRC.
+fn checked(header: &[u8]) -> &[u8] {
+    header.get(8..HEADER).unwrap_or_default()
 }

@@ -14,19 +14,21 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `header` | the 80 bytes of the header, and its CRC |
-//! | `layout` | the sizes of the other parts, and the chain |
-//! | `encode` | from a commit to bytes |
+//! | `checksums` | the three checks: header CRC, payload hash, chain |
+//! | `header` | the 80 bytes of the header: its fields and their offsets |
+//! | `encode` | from a commit to bytes; the sizes of the parts after the header |
 //! | `decode` | from bytes to a commit, validated |
 //!
 //! `docs/format.md` describes the layout.
 
+mod checksums;
 mod decode;
 mod encode;
 mod header;
-mod layout;
 
+pub(crate) use checksums::Seed;
 pub(crate) use decode::{EventBytes, EventView, FrameOrigin, FrameView, StreamView};
-pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, FrameFields, StreamHead, sync_marker};
-pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
-pub(crate) use layout::EVENT;
+pub(crate) use encode::{
+    EVENT, Encoder, EncoderEvent, FrameBytes, FrameFields, StreamHead, sync_marker,
+};
+pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header};
