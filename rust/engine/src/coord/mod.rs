@@ -1,8 +1,16 @@
 //! The coordination of the processes that have one store open.
 //!
-//! * `page`: the memory that the processes share. `locks`: the locks between them.
-//! * `lock_timeout`: how long a thread waits for a lock that another session holds.
-//! * `session`: the sessions that have the store open. `reserve`: reservations of streams.
+//! | file | contents |
+//! |---|---|
+//! | `page` | the memory that the processes share: its words, its identity, the store's state |
+//! | `log_ends` | the written end and the durable end of the log in the page |
+//! | `notifications` | how a session notifies all sessions of new commits |
+//! | `join_requests` | how a session asks to share a store that another session holds alone |
+//! | `process_locks` | the lock files, and the locks between processes and threads |
+//! | `ticket_lock` | the order in which waiting sessions acquire the write lock |
+//! | `lock_timeout` | how long a thread waits for a lock that another session holds |
+//! | `session` | the sessions that have the store open: their slots, heartbeats and counters |
+//! | `reservation` | reservations of streams |
 //!
 //! | lock | held | order |
 //! |---|---|---|
@@ -17,25 +25,31 @@
 //! shared, and both sessions acquire the locks. A thread acquires a lock only while it holds no
 //! lock with a higher number. With that order, no two sessions can wait for each other.
 
+mod join_requests;
 mod lock_timeout;
+mod log_ends;
+mod notifications;
 mod page;
 mod process_locks;
 mod reservation;
 mod session;
+mod ticket_lock;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use lock_timeout::{RECHECK, WaitBudget};
-pub(crate) use page::{CoordPage, LockNumbers, LogPoint, PROTOCOL, Phase, Unjoinable};
-pub(crate) use process_locks::{Lock, LockGuard, TicketGuard};
+pub(crate) use log_ends::LogPoint;
+pub(crate) use page::{CoordPage, LockNumbers, PROTOCOL, Phase, Unjoinable};
+pub(crate) use process_locks::{Lock, LockGuard};
 pub use reservation::LONGEST_RESERVATION;
 pub(crate) use reservation::Reserved;
 pub use session::Session;
 pub(crate) use session::{
     SessionSlot, has_live_session, live_session_names, live_sessions, sessions,
 };
+pub(crate) use ticket_lock::TicketGuard;
 
 use crate::error::{Error, Result};
 use crate::log::{Layout, Maintenance, MaintenanceGuard};

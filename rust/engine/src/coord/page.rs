@@ -1,30 +1,34 @@
-//! The memory that the sessions of one store share, accessed word by word.
+//! The memory that the sessions of one store share, accessed word by word: the table of its words,
+//! its identity, and the state of the store.
 //!
 //! Nothing in the page is durable, and no recovery needs it: the first session creates the page
-//! anew. While sessions share the page, it records the written end and the durable end of the log.
-//! Each of these two records has two slots. A writer fills the slot that is not in use, then
-//! publishes it by writing a sequence number. If the process dies before that write, readers still
-//! find the previous record complete.
+//! anew. All words are accessed with sequential consistency. Any program can write to the file, so a
+//! session stops as soon as the page contradicts itself or the log.
 //!
-//! All words are accessed with sequential consistency. Any program can write to the file, so each
-//! record has a checksum, and a session stops as soon as the page contradicts itself or the log.
+//! Further methods of [`CoordPage`] are in the file of the job that their words serve:
+//!
+//! | file | words |
+//! |---|---|
+//! | `log_ends` | the written end and the durable end of the log |
+//! | `notifications` | the notify counter, by which a session reports new commits |
+//! | `join_requests` | requests to share a store that one session holds alone |
+//! | `ticket_lock` | the tickets of the write lock, and the wait slots |
+//! | `reservation` | the reservation of streams |
+//! | `session` | the slots of the sessions |
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-use super::reservation::{Reserved, STREAMS};
 use crate::vfs::SharedPage;
 
-/// The version of the layout of the page (the words below, and the words of a slot in `session.rs`)
-/// and of the lock files. Processes with different versions never share a store.
+/// The version of the layout of the page and of the lock files. The layout of the page is the table
+/// below, with the words of one end of the log (`log_ends`), of the reservation (`reservation`) and
+/// of a session's slot (`session`). Processes with different versions never share a store.
 pub(crate) const PROTOCOL: u64 = 4;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
-// The indexes of the words. The methods of `CoordPage` document what each word contains. Words that
-// different processes write at the same time are in separate cache lines.
+// The table of the words: the index of each. The methods of `CoordPage` document what each word
+// contains. Words that different processes write at the same time are in separate cache lines.
 const AT_MAGIC: usize = 0;
 const AT_PROTOCOL: usize = 1;
 const AT_SESSION: usize = 2;
@@ -36,28 +40,36 @@ const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
 const AT_LOCKS: [usize; 4] = [10, 11, 12, 13];
 const AT_ROOT: usize = 14;
-const AT_JOIN_REQUESTS: usize = 16;
-const AT_NOTIFICATIONS: usize = 24;
-const AT_LISTENERS: usize = 32;
-const AT_NEXT_TICKET: usize = 40;
-const AT_SERVING: usize = 48;
+pub(super) const AT_JOIN_REQUESTS: usize = 16;
+pub(super) const AT_NOTIFICATIONS: usize = 24;
+pub(super) const AT_LISTENERS: usize = 32;
+pub(super) const AT_NEXT_TICKET: usize = 40;
+pub(super) const AT_SERVING: usize = 48;
 const AT_DIRTY: usize = 56;
 const AT_WRITER: usize = 57;
 const AT_CLOCK: usize = 58;
 const AT_SYNC_BUSY: usize = 64;
 const AT_SYNCER: usize = 65;
 const AT_GENERATION: usize = 72;
-const AT_TAIL: usize = 80;
-const AT_DURABLE: usize = 112;
+/// The two ends of the log. Each has a sequence number in its first word. Its two records are
+/// `RECORD_WORDS` and `2 * RECORD_WORDS` words after that.
+pub(super) const AT_TAIL: usize = 80;
+pub(super) const AT_DURABLE: usize = 112;
+/// Number of words of the record of one end of the log.
+pub(super) const RECORD_WORDS: usize = 8;
 /// The wait slots, on which waiting writers sleep. A ticket's number selects its slot. The first
 /// word of a slot changes when a ticket is served; the second counts the sleeping sessions.
-const AT_WAIT_SLOTS: usize = 192;
-const WAIT_SLOTS: usize = 16;
-const WAIT_SLOT_WORDS: usize = 8;
+pub(super) const AT_WAIT_SLOTS: usize = 192;
+pub(super) const WAIT_SLOTS: usize = 16;
+pub(super) const WAIT_SLOT_WORDS: usize = 8;
 /// The reservation: its id, the number of its session, its end, and a part of each stream's hash.
-const AT_RESERVED: usize = 448;
+pub(super) const AT_RESERVED: usize = 448;
+/// Number of words of the reservation. The first three are followed by one for each stream.
+pub(super) const RESERVED_WORDS: usize = 3 + MAX_RESERVED_STREAMS;
+/// Maximum number of streams in a reservation. Further streams are not reserved.
+pub(crate) const MAX_RESERVED_STREAMS: usize = 16;
 /// The slots of the sessions.
-const AT_SLOTS: usize = 512;
+pub(super) const AT_SLOTS: usize = 512;
 
 /// Maximum number of sessions of a store.
 pub(crate) const MAX_SESSIONS: usize = 240;
@@ -75,82 +87,16 @@ pub(crate) enum Phase {
     Shared,
 }
 
-/// A point of the log: the end of a frame, or the first address of a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LogPoint {
-    pub(crate) address: u64,
-    /// The end of the last frame before the point.
-    pub(crate) end: u64,
-    pub(crate) next_position: u64,
-    pub(crate) chain: u64,
-    /// The ordinal of the segment that contains the address.
-    pub(crate) ordinal: u64,
-    pub(crate) commit_time: u64,
-    /// Whether the last frame is a sync marker that covers all frames before it.
-    pub(crate) ends_in_marker: bool,
-}
-
 /// The inode numbers of the lock files boot, write, sync and maint.
 pub(crate) type LockNumbers = [u64; 4];
 
-const RECORD: usize = 8;
-
-impl LogPoint {
-    fn words(&self, seed: u64) -> [u64; RECORD] {
-        let mut words = [
-            self.address,
-            self.end,
-            self.next_position,
-            self.chain,
-            self.ordinal,
-            self.commit_time,
-            u64::from(self.ends_in_marker),
-            0,
-        ];
-        words[RECORD - 1] = checksum(&words, seed);
-        words
-    }
-
-    fn of_words(words: &[u64; RECORD], seed: u64) -> Option<Self> {
-        let [
-            address,
-            end,
-            next_position,
-            chain,
-            ordinal,
-            commit_time,
-            marked,
-            check,
-        ] = *words;
-        if check != checksum(words, seed) {
-            return None;
-        }
-        Some(Self {
-            address,
-            end,
-            next_position,
-            chain,
-            ordinal,
-            commit_time,
-            ends_in_marker: marked == 1,
-        })
-    }
-}
-
-fn checksum(words: &[u64; RECORD], seed: u64) -> u64 {
-    let mut bytes = [0; (RECORD - 1) * 8];
-    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-    xxh3_64_with_seed(&bytes, seed)
-}
-
-/// The shared page, with a method for each word.
+/// The shared page, with methods for its words. The fields are visible to the files of this module
+/// that have the methods.
 #[derive(Clone, Debug)]
 pub(crate) struct CoordPage {
-    words: Arc<dyn SharedPage>,
+    pub(super) words: Arc<dyn SharedPage>,
     /// The random number of the session that created the page.
-    session: u64,
+    pub(super) session: u64,
 }
 
 /// Why a page can't be joined.
@@ -286,86 +232,6 @@ impl CoordPage {
         self.words.store(AT_POISON, 1);
     }
 
-    // --- the written end and the durable end ---
-
-    /// Return the written end of the log, or `None` if its record is damaged or missing.
-    pub(crate) fn tail(&self) -> Option<LogPoint> {
-        self.read(AT_TAIL, |sequence| self.record(AT_TAIL, sequence))
-    }
-
-    /// Publish the written end. The caller holds the write lock.
-    pub(crate) fn publish_tail(&self, tail: &LogPoint) {
-        self.publish(AT_TAIL, tail);
-    }
-
-    /// Return the durable end of the log, or `None` if its record is damaged or missing.
-    ///
-    /// If the record after the published one is complete, that record is returned instead: the log
-    /// was durable up to its address before the record was written. So a sequence number that
-    /// another program has set back by one hides no commit. A number that was set back further
-    /// names a record that has been overwritten, which the checksum detects.
-    pub(crate) fn durable(&self) -> Option<LogPoint> {
-        self.read(AT_DURABLE, |sequence| {
-            let named = self.record(AT_DURABLE, sequence)?;
-            let next = self.record(AT_DURABLE, sequence.wrapping_add(1));
-            Some(next.unwrap_or(named))
-        })
-    }
-
-    /// Return the sequence number of [`CoordPage::durable`] and the higher of the addresses in its
-    /// two slots, without verifying the records.
-    pub(crate) fn durable_unchecked(&self) -> (u64, u64) {
-        let sequence = self.words.load(AT_DURABLE);
-        let [one, other] = [0, 1].map(|sequence| self.words.load(slot(AT_DURABLE, sequence)));
-        (sequence, one.max(other))
-    }
-
-    /// Publish the durable end. The caller holds the sync lock.
-    pub(crate) fn publish_durable(&self, durable: &LogPoint) {
-        // If the next slot already has a complete record, the previous leader died before it
-        // published the sequence number, or another program has set the number back. Publish that
-        // record first. Otherwise a reader could find it half overwritten and return the older one.
-        let next = self.words.load(AT_DURABLE).wrapping_add(1);
-        if self.record(AT_DURABLE, next).is_some() {
-            self.words.store(AT_DURABLE, next);
-        }
-        self.publish(AT_DURABLE, durable);
-    }
-
-    fn publish(&self, at: usize, point: &LogPoint) {
-        let next = self.words.load(at).wrapping_add(1);
-        let slot = slot(at, next);
-        for (i, word) in point.words(self.seed(next)).into_iter().enumerate() {
-            self.words.store(slot + i, word);
-        }
-        self.words.store(at, next);
-    }
-
-    /// Call `read` until the sequence number is the same before and after the call, so that the
-    /// record was not overwritten during the call.
-    fn read(&self, at: usize, read: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
-        loop {
-            let sequence = self.words.load(at);
-            let record = read(sequence);
-            if self.words.load(at) == sequence {
-                return record;
-            }
-        }
-    }
-
-    /// Return the record with this sequence number, if its slot is complete.
-    fn record(&self, at: usize, sequence: u64) -> Option<LogPoint> {
-        let slot = slot(at, sequence);
-        let words = std::array::from_fn(|i| self.words.load(slot + i));
-        LogPoint::of_words(&words, self.seed(sequence))
-    }
-
-    /// Return the seed of a record's checksum. The seed includes the sequence number, so that a
-    /// changed number does not make an older record valid.
-    fn seed(&self, sequence: u64) -> u64 {
-        self.session.wrapping_add(sequence)
-    }
-
     /// Return the end of the write in progress, or 0 if there is none. If a session acquires the
     /// write lock and this value is not 0, the previous holder died during its write.
     pub(crate) fn dirty(&self) -> u64 {
@@ -427,141 +293,6 @@ impl CoordPage {
     pub(crate) fn set_generation(&self, generation: u64) {
         self.words.store(AT_GENERATION, generation);
     }
-
-    // --- join requests and notifications ---
-
-    /// Send a join request to the session that holds the store alone.
-    pub(crate) fn request_join(&self) {
-        self.words.add(AT_JOIN_REQUESTS, 1);
-        self.words.wake(AT_JOIN_REQUESTS);
-    }
-
-    pub(crate) fn join_requests(&self) -> u64 {
-        self.words.load(AT_JOIN_REQUESTS)
-    }
-
-    pub(crate) fn wait_for_join_request(&self, seen: u64, timeout: Duration) {
-        self.words.wait(AT_JOIN_REQUESTS, seen, timeout);
-    }
-
-    /// Notify all sessions that more is durable or that the store has stopped.
-    pub(crate) fn notify(&self) {
-        self.words.add(AT_NOTIFICATIONS, 1);
-        // Sequentially consistent: a listener is counted before it reads the notifications, and
-        // this thread increments the notifications before it reads the count. So either the
-        // listener sees the notification, or this thread sees the listener. With a weaker ordering
-        // both could miss the change, and the listener would sleep until its timeout. A process
-        // that dies while it listens remains counted, which costs one system call per notification.
-        if self.words.load(AT_LISTENERS) > 0 {
-            self.words.wake(AT_NOTIFICATIONS);
-        }
-    }
-
-    pub(crate) fn notifications(&self) -> u64 {
-        self.words.load(AT_NOTIFICATIONS)
-    }
-
-    pub(crate) fn wait_for_notification(&self, seen: u64, timeout: Duration) {
-        self.words.add(AT_LISTENERS, 1);
-        self.words.wait(AT_NOTIFICATIONS, seen, timeout);
-        self.words.add(AT_LISTENERS, u64::MAX);
-    }
-
-    // --- tickets of the write lock ---
-
-    pub(crate) fn draw_ticket(&self) -> u64 {
-        self.words.add(AT_NEXT_TICKET, 1)
-    }
-
-    pub(crate) fn serving(&self) -> u64 {
-        self.words.load(AT_SERVING)
-    }
-
-    /// Serve a ticket and wake the session that has it. Do nothing if this ticket or a later one
-    /// has been served already.
-    pub(crate) fn serve(&self, ticket: u64) {
-        if self.words.raise(AT_SERVING, ticket) >= ticket {
-            return;
-        }
-        let wait_slot = wait_slot(ticket);
-        self.words.add(wait_slot, 1);
-        // The ordering is the same as in `notify`: the session is counted before it reads the first
-        // word.
-        if self.words.load(wait_slot + 1) > 0 {
-            self.words.wake(wait_slot);
-        }
-    }
-
-    /// Return the value for [`CoordPage::wait_for_turn`]. Read it before [`CoordPage::serving`]: if
-    /// the slot changes between the two reads, `wait_for_turn` returns at once.
-    pub(crate) fn wait_slot_value(&self, ticket: u64) -> u64 {
-        self.words.load(wait_slot(ticket))
-    }
-
-    pub(crate) fn wait_for_turn(&self, ticket: u64, seen: u64, timeout: Duration) {
-        let wait_slot = wait_slot(ticket);
-        self.words.add(wait_slot + 1, 1);
-        self.words.wait(wait_slot, seen, timeout);
-        self.words.add(wait_slot + 1, u64::MAX);
-    }
-
-    // --- reservations ---
-
-    /// Return the recorded reservation, even if it is no longer in force. If another session
-    /// records a reservation at the same time, the result may mix the words of both. The only
-    /// effect is that some appends wait for a short time.
-    pub(crate) fn reserved(&self) -> Option<Reserved> {
-        let id = self.words.load(AT_RESERVED);
-        if id == 0 {
-            return None;
-        }
-        Some(Reserved {
-            id,
-            session: self.words.load(AT_RESERVED + 1),
-            until: self.words.load(AT_RESERVED + 2),
-            streams: std::array::from_fn(|i| self.words.load(AT_RESERVED + 3 + i)),
-        })
-    }
-
-    /// Put `new` in place of the reservation whose id is `previous` (0 if there is none). Return
-    /// `false` if another reservation has been recorded meanwhile.
-    pub(crate) fn reserve(&self, previous: u64, new: &Reserved) -> bool {
-        if !self.words.exchange(AT_RESERVED, previous, new.id) {
-            return false;
-        }
-        // The end is 0 until all other words are stored, so the reservation is not in force before.
-        self.words.store(AT_RESERVED + 2, 0);
-        self.words.store(AT_RESERVED + 1, new.session);
-        for (i, stream) in new.streams.iter().enumerate() {
-            self.words.store(AT_RESERVED + 3 + i, *stream);
-        }
-        self.words.store(AT_RESERVED + 2, new.until);
-        true
-    }
-
-    pub(crate) fn release(&self, id: u64) {
-        self.words.exchange(AT_RESERVED, id, 0);
-    }
-
-    // --- sessions ---
-
-    pub(crate) fn slot_word(&self, slot: usize, word: usize) -> u64 {
-        self.words.load(AT_SLOTS + slot * SLOT_WORDS + word)
-    }
-
-    pub(crate) fn set_slot_word(&self, slot: usize, word: usize, value: u64) {
-        self.words.store(AT_SLOTS + slot * SLOT_WORDS + word, value);
-    }
-}
-
-fn slot(at: usize, sequence: u64) -> usize {
-    let second = usize::from(!sequence.is_multiple_of(2));
-    at + RECORD + second * RECORD
-}
-
-fn wait_slot(ticket: u64) -> usize {
-    AT_WAIT_SLOTS
-        + usize::try_from(ticket % WAIT_SLOTS as u64).unwrap_or_default() * WAIT_SLOT_WORDS
 }
 
 fn halves(uuid: [u8; 16]) -> [u64; 2] {
@@ -571,7 +302,8 @@ fn halves(uuid: [u8; 16]) -> [u64; 2] {
 }
 
 const _: () = assert!(AT_WAIT_SLOTS + WAIT_SLOTS * WAIT_SLOT_WORDS <= AT_RESERVED);
-const _: () = assert!(AT_RESERVED + 3 + STREAMS <= AT_SLOTS);
+const _: () = assert!(AT_RESERVED + RESERVED_WORDS <= AT_SLOTS);
 const _: () = assert!(AT_SLOTS + MAX_SESSIONS * SLOT_WORDS <= crate::vfs::PAGE_WORDS);
-const _: () =
-    assert!(AT_DURABLE + 3 * RECORD <= AT_WAIT_SLOTS && AT_TAIL + 3 * RECORD <= AT_DURABLE);
+const _: () = assert!(
+    AT_DURABLE + 3 * RECORD_WORDS <= AT_WAIT_SLOTS && AT_TAIL + 3 * RECORD_WORDS <= AT_DURABLE
+);

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lock_timeout::RECHECK;
-use super::page::CoordPage;
 use crate::error::{Error, Result};
 use crate::mutex::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
@@ -94,6 +93,11 @@ impl Lock {
         acquired.map(|_| None)
     }
 
+    /// Return the time since boot in microseconds.
+    pub(super) fn uptime_micros(&self) -> u64 {
+        self.0.vfs.uptime_micros()
+    }
+
     /// Acquire the lock exclusively. Return `None` if it is not free before the deadline.
     pub(crate) fn acquire_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
@@ -123,77 +127,6 @@ impl Drop for LockGuard {
         // thread's lock.
         self.lock.release();
         self.lock.0.is_locked.store(false, Ordering::SeqCst);
-    }
-}
-
-/// The write lock, acquired in ticket order.
-#[derive(Debug)]
-pub(crate) struct TicketGuard {
-    page: CoordPage,
-    ticket: u64,
-    guard: Option<LockGuard>,
-    /// Whether the lock was not free at the first attempt.
-    pub(crate) waited: bool,
-}
-
-impl TicketGuard {
-    /// Wait for the write lock. Return `None` if it is not free before the deadline.
-    ///
-    /// The served ticket can't be trusted: a process may die with its ticket, and any program may
-    /// write to the page. So the tickets only order the waiting sessions, and the kernel's lock
-    /// decides which session writes.
-    pub(crate) fn acquire(
-        lock: &Lock,
-        page: &CoordPage,
-        deadline: Instant,
-    ) -> Result<Option<Self>> {
-        let ticket = page.draw_ticket();
-        let mut waited = false;
-        let now = || lock.0.vfs.uptime_micros();
-        let (mut last, mut since) = (page.serving(), now());
-        loop {
-            let seen = page.wait_slot_value(ticket);
-            let serving = page.serving();
-            if serving != last {
-                (last, since) = (serving, now());
-            }
-            // The session with the served ticket may be dead, so other sessions wait for it at most
-            // `RECHECK`.
-            let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
-            let left = deadline.saturating_duration_since(Instant::now());
-            // The lock is also tried at the deadline, because the session with an earlier ticket
-            // may be dead.
-            if (serving >= ticket || left.is_zero() || is_overdue())
-                && let Some(guard) = lock.try_acquire()?
-            {
-                page.serve(ticket);
-                return Ok(Some(Self {
-                    page: page.clone(),
-                    ticket,
-                    guard: Some(guard),
-                    waited,
-                }));
-            }
-            waited = true;
-            if left.is_zero() {
-                // Give up the ticket. If this ticket is being served, serve the next one, because
-                // no other session would do so.
-                if page.serving() == ticket {
-                    page.serve(ticket.wrapping_add(1));
-                }
-                return Ok(None);
-            }
-            page.wait_for_turn(ticket, seen, RECHECK.min(left));
-        }
-    }
-}
-
-impl Drop for TicketGuard {
-    fn drop(&mut self) {
-        // The lock is released before the next ticket is served, so that the session with that
-        // ticket finds the lock free.
-        drop(self.guard.take());
-        self.page.serve(self.ticket.wrapping_add(1));
     }
 }
 

@@ -12,13 +12,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::page::{AT_RESERVED, CoordPage, MAX_RESERVED_STREAMS};
 use crate::mutex::Mutex;
 
 /// Maximum duration of a reservation.
 pub const LONGEST_RESERVATION: Duration = Duration::from_secs(5);
-
-/// Maximum number of streams in a reservation. Further streams are not reserved.
-pub(crate) const STREAMS: usize = 16;
 
 /// A reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub(crate) struct Reserved {
     pub(crate) until: u64,
     /// A part of each stream's hash, or 0 for an unused entry. Appends to another stream whose hash
     /// has the same part wait too, which only costs time.
-    pub(crate) streams: [u64; STREAMS],
+    pub(crate) streams: [u64; MAX_RESERVED_STREAMS],
 }
 
 impl Reserved {
@@ -106,5 +104,43 @@ impl LocalReservation {
             *reserved = Reserved::default();
             self.id.store(0, Ordering::SeqCst);
         }
+    }
+}
+
+impl CoordPage {
+    /// Return the recorded reservation, even if it is no longer in force. If another session
+    /// records a reservation at the same time, the result may mix the words of both. The only
+    /// effect is that some appends wait for a short time.
+    pub(crate) fn reserved(&self) -> Option<Reserved> {
+        let id = self.words.load(AT_RESERVED);
+        if id == 0 {
+            return None;
+        }
+        Some(Reserved {
+            id,
+            session: self.words.load(AT_RESERVED + 1),
+            until: self.words.load(AT_RESERVED + 2),
+            streams: std::array::from_fn(|i| self.words.load(AT_RESERVED + 3 + i)),
+        })
+    }
+
+    /// Put `new` in place of the reservation whose id is `previous` (0 if there is none). Return
+    /// `false` if another reservation has been recorded meanwhile.
+    pub(crate) fn reserve(&self, previous: u64, new: &Reserved) -> bool {
+        if !self.words.exchange(AT_RESERVED, previous, new.id) {
+            return false;
+        }
+        // The end is 0 until all other words are stored, so the reservation is not in force before.
+        self.words.store(AT_RESERVED + 2, 0);
+        self.words.store(AT_RESERVED + 1, new.session);
+        for (i, stream) in new.streams.iter().enumerate() {
+            self.words.store(AT_RESERVED + 3 + i, *stream);
+        }
+        self.words.store(AT_RESERVED + 2, new.until);
+        true
+    }
+
+    pub(crate) fn release(&self, id: u64) {
+        self.words.exchange(AT_RESERVED, id, 0);
     }
 }

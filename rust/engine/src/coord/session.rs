@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::page::{CoordPage, MAX_SESSIONS, SLOT_WORDS};
+use super::page::{AT_SLOTS, CoordPage, MAX_SESSIONS, SLOT_WORDS};
 use super::process_locks::{Lock, LockGuard};
 use crate::error::{Error, Result};
 use crate::log::{Layout, printable_holder};
@@ -174,6 +174,16 @@ impl SessionSlot {
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+impl CoordPage {
+    fn slot_word(&self, slot: usize, word: usize) -> u64 {
+        self.words.load(AT_SLOTS + slot * SLOT_WORDS + word)
+    }
+
+    fn set_slot_word(&self, slot: usize, word: usize, value: u64) {
+        self.words.store(AT_SLOTS + slot * SLOT_WORDS + word, value);
     }
 }
 
