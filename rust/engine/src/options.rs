@@ -33,6 +33,7 @@ pub struct Options {
     pub mode: Mode,
     /// Maximum time that an open or an append waits for another process that holds the store or one
     /// of its locks.
+    // `coord/lock_timeout.rs` applies it to appends, `open/open_timeout.rs` to opens.
     pub lock_timeout: Duration,
     /// The id of the store that must be in the directory, if it is known. If another store is
     /// there, the open fails before anything in the directory is changed.
