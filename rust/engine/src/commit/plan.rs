@@ -44,7 +44,7 @@ impl PlannedBatch {
     /// Begin a batch for at most `requests` appends. Its lists get exactly that capacity. A list
     /// that grows begins with space for four elements, which is more than the allocator keeps in
     /// its cache of the thread. For a batch of one append, that costs 360 of 11,500 instructions.
-    // Inline: the caller may be in another codegen unit, and this runs once for each batch or append.
+    // Inline: the caller may be in another codegen unit, and this runs for each batch or append.
     #[inline]
     pub(super) fn new(tail: &Tail, stamp: SharedFields, requests: usize) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl PlannedBatch {
     }
 
     /// Complete the frame of an append and add the frame to the end of the batch.
-    // Inline: the caller may be in another codegen unit, and this runs once for each batch or append.
+    // Inline: the caller may be in another codegen unit, and this runs for each batch or append.
     #[inline]
     pub(super) fn add(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
         let address = self.tail.address;

@@ -57,7 +57,7 @@ impl UnsyncedState {
     }
 
     /// Record a frame that is about to be written.
-    // Inline: the caller may be in another codegen unit, and this runs once for each batch or append.
+    // Inline: the caller may be in another codegen unit, and this runs for each batch or append.
     #[inline]
     pub(crate) fn note(&mut self, prepared: &Prepared, appended: &Appended, end: u64) {
         for (stream, (_, version)) in prepared.written().iter().zip(&appended.versions) {
