@@ -3,9 +3,9 @@
 //! Group commit: the first thread that finds no other thread writing takes all queued appends and
 //! writes them as one batch. This thread releases the write lock before the sync, so the next batch
 //! can be written while the disk still flushes this one. Appends that arrive during a write phase,
-//! or while the maximum number of threads (`concurrent_batches`) already wait for the disk, stay queued
-//! for the background thread. The batch size adapts to the disk: the slower the disk, the larger
-//! the batches.
+//! or while the maximum number of threads (`concurrent_batches`) already wait for the disk, stay
+//! queued for the background thread. The batch size adapts to the disk: the slower the disk, the
+//! larger the batches.
 //!
 //! No answer is sent before the state that it reports is durable. This applies to commits and also
 //! to conflicts, replays and checks. Otherwise a loss of power could undo a state that the store

@@ -6,9 +6,11 @@
 //! | `append_limits` | the maximum sizes of one append |
 //! | `request`, `answer` | queued appends and their answers |
 //! | `queue`, `reservations` | appends that wait to be written, or for the end of a reservation |
-//! | `concurrent_batches` | how many threads commit at the same time, and from which queue size on |
+//! | `concurrent_batches` | how many threads commit at a time, and when one more begins |
 //! | `shared_writer` | the write lock, among threads and among sessions |
-//! | `write_phase`, `validate`, `plan`, `commit_time` | validate, plan and write a batch, or roll it back |
+//! | `write_phase`, `plan` | write the frames of a batch, or roll it back |
+//! | `validate` | whether the expectations and the idempotency key allow an append |
+//! | `commit_time` | the time of a commit |
 //! | `refused_write` | whether the kernel refused a write, or the disk failed |
 //! | `preallocation` | zeros after the tail, and the next segment file |
 //! | `sync` | the sync of the log: one thread of one session syncs for all sessions |

@@ -1,6 +1,6 @@
 //! The time limits of waits for a lock that another session holds.
 //!
-//! The longest time is `Options::lock_timeout`. Its default is in `options.rs`. The package in Python
+//! The longest time is `Options::lock_timeout`. Its default is in `options.rs`. The Python package
 //! always passes a value: its default is `DEFAULT_LOCK_TIMEOUT` in
 //! `python/eventbraid/store/_open_options.py`. This module turns the option into deadlines.
 //! `open/open_timeout.rs` does so for the locks of an open.

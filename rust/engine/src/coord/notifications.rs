@@ -5,8 +5,8 @@
 //! for new commits sleeps until the counter changes: a futex on the mapped word.
 //!
 //! `commit/sync.rs` notifies after a sync, and waits for the sync of another session.
-//! `commit/poison.rs` notifies when the store stops. The thread in `commit/notification_listener.rs`
-//! waits while this session has waiters for events.
+//! `commit/poison.rs` notifies when the store stops. The thread in
+//! `commit/notification_listener.rs` waits while this session has waiters for events.
 
 use std::time::Duration;
 

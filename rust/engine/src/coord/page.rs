@@ -2,8 +2,8 @@
 //! its identity, and the state of the store.
 //!
 //! Nothing in the page is durable, and no recovery needs it: the first session creates the page
-//! anew. All words are accessed with sequential consistency. Any program can write to the file, so a
-//! session stops as soon as the page contradicts itself or the log.
+//! anew. All words are accessed with sequential consistency. Any program can write to the file, so
+//! a session stops as soon as the page contradicts itself or the log.
 //!
 //! Further methods of [`CoordPage`] are in the file of the job that their words serve:
 //!

@@ -2,8 +2,8 @@
 //! arrival.
 //!
 //! The shared page has the next ticket, the ticket that is served, and the wait slots, on which the
-//! waiting sessions sleep. A ticket's number selects its slot, so the release of the lock wakes only
-//! the sessions whose turn may have come.
+//! waiting sessions sleep. A ticket's number selects its slot, so the release of the lock wakes
+//! only the sessions whose turn may have come.
 
 use std::time::{Duration, Instant};
 
@@ -102,8 +102,8 @@ impl CoordPage {
         }
         let wait_slot = wait_slot(ticket);
         self.words.add(wait_slot, 1);
-        // The ordering is the same as in `CoordPage::notify`: the session is counted before it reads the first
-        // word.
+        // The ordering is the same as in `CoordPage::notify`: the session is counted before it
+        // reads the first word.
         if self.words.load(wait_slot + 1) > 0 {
             self.words.wake(wait_slot);
         }
