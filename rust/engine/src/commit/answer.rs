@@ -17,8 +17,8 @@ pub(super) enum Answer {
     /// Nothing was written: an earlier append with the same key was written, and may not be durable
     /// yet.
     Replayed(Appended),
-    /// Nothing was written, and this is the result: success for a check that passed or a sync
-    /// marker that is not needed, an error for a refused append.
+    /// Nothing was written. The field is the result: an error if the append was refused, and success
+    /// if it was a check that passed, or a sync marker that was not needed.
     Unwritten(Result<Appended>),
     /// Nothing was written: the key belongs to the durable frame at this address.
     Durable(u64),

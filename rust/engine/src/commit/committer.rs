@@ -250,9 +250,9 @@ impl Committer {
         self.log.deliver(ReadMode::Blocking);
     }
 
-    /// Request a commit from the background thread if the queue has at least `bytes` bytes. Return
-    /// `true` if the queue has that size but there is no background thread; the caller then has to
-    /// commit the queue.
+    /// Request a commit from the background thread if the queue is not empty and has at least
+    /// `bytes` bytes. If there is no background thread, return `true`: the caller then has to commit
+    /// the queue.
     fn delegate_queue(self: &Arc<Self>, bytes: usize) -> bool {
         let is_left = self.queue.holds(bytes);
         if is_left && self.tasks.has_threads() {

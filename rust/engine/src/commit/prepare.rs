@@ -111,7 +111,8 @@ impl Prepared {
         self.streams.get(..self.written).unwrap_or_default()
     }
 
-    /// Build a sync marker: a frame without events that carries a durable hint.
+    /// Build a sync marker: a frame without events. Its header contains the address up to which the
+    /// log is durable (the durable hint).
     pub(crate) fn sync_marker() -> Self {
         Self {
             frame: frame::sync_marker(),

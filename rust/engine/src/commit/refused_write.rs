@@ -1,10 +1,10 @@
-//! Distinguish a write that the kernel refused from a write that failed.
+//! Distinguish a write that the kernel refused from a write that failed on the disk.
 
 use std::io;
 
-/// Whether the kernel refused a write, for example because of a quota or a full disk, as opposed to
-/// a failure of the disk. A refusal may concern this process alone, and would also apply to the
-/// zeros of a rollback.
+/// Whether the kernel refused a write, for example because of a quota or a full disk. Such a refusal
+/// may concern this process alone. It matters for a rollback, which overwrites a failed batch with
+/// zeros: the kernel would refuse zeros after the bytes that were written.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -179,9 +179,9 @@ impl SharedWriter {
         Ok(())
     }
 
-    /// Return an error if the next write would overwrite a frame. If a valid frame continues the
-    /// chain at the recorded end, or at the start of a later segment, the record in the page is out
-    /// of date and the page can't be trusted.
+    /// Return an error if the log has a frame after the written end that the page records: the next
+    /// write could overwrite it. Such a frame continues the chain, either at that end or at the
+    /// start of a later segment. It shows that the page is out of date and can't be trusted.
     fn check_end(&self, tail: &Tail) -> Result<()> {
         let later = self.log.segments.after(tail.segment.entry.ordinal)?;
         let starts = later.iter().map(|segment| (segment, segment.first_frame()));

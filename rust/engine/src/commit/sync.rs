@@ -262,8 +262,8 @@ impl Syncer {
         is_durable
     }
 
-    /// Write the bytes between the durable end and the written end again, unchanged. The process
-    /// that died during a sync may have received the only report of a failed write. After that
+    /// Rewrite, unchanged, the bytes from the durable end to the written end, after a process died
+    /// during a sync. That process may have received the only report of a failed write. After the
     /// report the kernel treats the pages of the file as clean, and the next sync would not write
     /// them.
     ///
@@ -299,7 +299,7 @@ impl Syncer {
             Ok::<_, std::io::Error>(())
         };
         let outcome = match is_continuous.then(write_again) {
-            None => Err("its frames do not form one chain".to_owned()),
+            None => Err("they do not form one chain".to_owned()),
             Some(Ok(())) => Ok(()),
             Some(Err(e)) if is_refusal(&e) => return Err(segment.error("write", &e)),
             Some(Err(e)) => Err(e.to_string()),
@@ -307,8 +307,8 @@ impl Syncer {
         if let Err(reason) = &outcome {
             let path = segment.path.display();
             self.poison.poison_leading(format!(
-                "a process died during a sync of {path}, and its unsynced frames can't be \
-                 written again: {reason}"
+                "a process died during a sync of {path}, and the unsynced frames of this file \
+                 can't be written again: {reason}"
             ));
         }
         Ok(outcome.is_ok())

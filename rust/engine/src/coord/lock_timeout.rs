@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// Maximum time between two attempts to acquire a lock, because the holder may die without a
-/// notification. Also the time within which the session with the served ticket must acquire the
-/// write lock before other sessions may.
+/// Maximum time between two attempts to acquire a lock. A waiting thread has to try again without a
+/// notification, because a holder that dies sends none. Also the time for which only the session
+/// with the served ticket may acquire the write lock. After that time, any waiting session may.
 pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
 /// Maximum time that a caller's thread waits for another session to release the write lock.

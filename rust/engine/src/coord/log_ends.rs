@@ -147,8 +147,9 @@ impl CoordPage {
         LogPoint::of_words(&words, self.seed(sequence))
     }
 
-    /// Return the seed of a record's checksum. The seed includes the sequence number, so that a
-    /// changed number does not make an older record valid.
+    /// Return the seed of a record's checksum. The seed includes the sequence number, whose parity
+    /// selects one of the two slots. If a damaged number selects the slot of an older record, the
+    /// checksum of that record does not match.
     fn seed(&self, sequence: u64) -> u64 {
         self.session.wrapping_add(sequence)
     }

@@ -65,10 +65,10 @@ pub(crate) struct Coord {
     root: PathBuf,
     /// `None` if no other session can join while this one is open.
     session: Option<SharedSession>,
-    /// Whether the store is shared. Set at most once, by a thread that holds the writer state and
-    /// the maintenance lock and leads the syncs; never reset. A thread that reads it under one of
-    /// these locks can rely on the value until it releases that lock. Uses `SeqCst`, as
-    /// `LiveLog::stop` does: see [`Coord::share`].
+    /// Whether the store is shared. Set at most once and never reset. The thread that sets it holds
+    /// the writer's mutex and the maintenance lock, and keeps the other threads of this session from
+    /// syncing. While a thread holds the writer's mutex or the maintenance lock, or syncs, the value
+    /// does not change. Uses `SeqCst`, as `LiveLog::stop` does: see [`Coord::share`].
     shared: AtomicBool,
     maint: MaintenanceLock,
     /// The reservation of a store that no other session can join.

@@ -259,9 +259,9 @@ impl CoordPage {
         self.words.load(AT_WRITER)
     }
 
-    /// Return the wall clock minus the time since boot, in microseconds, as accepted at the last
-    /// commit, or `None` before the first commit. Only the holder of the write lock changes this
-    /// value.
+    /// Return the clock difference that the last commit used, or `None` before the first commit: the
+    /// wall clock minus the time since boot, in microseconds. Only the holder of the write lock
+    /// changes this value.
     pub(crate) fn clock(&self) -> Option<i64> {
         let ahead = self.words.load(AT_CLOCK).cast_signed();
         (ahead != 0).then_some(ahead)

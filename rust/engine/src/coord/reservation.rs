@@ -27,8 +27,8 @@ pub(crate) struct Reserved {
     pub(crate) session: u64,
     /// The end of the reservation in microseconds, by the clock that all processes share.
     pub(crate) until: u64,
-    /// A part of each stream's hash, or 0 for an unused entry. Appends to another stream whose hash
-    /// has the same part wait too, which only costs time.
+    /// A part of each stream's hash, or 0 for an unused entry. If the hash of another stream has the
+    /// same part, appends to that stream wait, too. This only costs time.
     pub(crate) streams: [u64; MAX_RESERVED_STREAMS],
 }
 
@@ -51,8 +51,8 @@ impl Reserved {
         reserved
     }
 
-    /// Whether the reservation is in force at the time `now`. An end later than
-    /// `LONGEST_RESERVATION` from `now` is invalid.
+    /// Whether the reservation is in force at the time `now`. A reservation that would end more than
+    /// `LONGEST_RESERVATION` after `now` is invalid.
     pub(crate) fn is_in_force(&self, now: u64) -> bool {
         let longest = u64::try_from(LONGEST_RESERVATION.as_micros()).unwrap_or(u64::MAX);
         self.id != 0 && self.until > now && self.until - now <= longest

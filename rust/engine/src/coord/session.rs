@@ -97,7 +97,7 @@ impl SessionSlot {
         }
         let limit = MAX_SESSIONS as u64;
         Err(Error::LimitExceeded {
-            what: "the processes that have a store open",
+            what: "the sessions of this store",
             actual: limit + 1,
             limit,
         })
@@ -132,7 +132,8 @@ impl SessionSlot {
         self.number.map_or(0, |number| number as u64 + 1)
     }
 
-    /// Return the report of this session if it has no slot in the page.
+    /// Return the description of this session if it has no slot in the page, because the list of the
+    /// slots then lacks it. Otherwise return `None`.
     fn unlisted(&self) -> Option<Session> {
         let program = std::env::args_os().next().unwrap_or_default();
         let report = Session {
