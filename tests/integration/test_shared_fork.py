@@ -270,7 +270,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
     forking(
         """
         from eventbraid.command import _queue
-        from eventbraid.store import _asyncio
+        from eventbraid.store import _asyncio_port
         from tests.commands import Deposit, Money
         store = eb.open(location)
         executor = eb.Executor(store)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._current_port import current_port
 from tests.commands import Deposit, Money
 from tests.peers import peer, peers
 

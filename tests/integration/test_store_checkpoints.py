@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 
 import eventbraid as eb
-from eventbraid.store import _trio
+from eventbraid.store import _trio_port
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ async def test_a_read_of_the_disk_does_not_wait_for_verifications(tmp_path):
 async def test_a_cancelled_opening_holds_no_store(tmp_path, anyio_backend):
     path = tmp_path / "shop.braid"
     eb.open(path).close()
-    port = _trio.current_port()
+    port = _trio_port.current_port()
     with anyio.CancelScope() as scope:
         scope.cancel()
         await eb.open_async(path, mode="exclusive")

@@ -36,7 +36,7 @@ import pydantic
 import pytest
 
 import eventbraid as eb
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._same import is_same
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._typing import is_covered
 from eventbraid.command._write import EncodedWrite, Write
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import (
     ConflictedStream,
     InvalidArgument,

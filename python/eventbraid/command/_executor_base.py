@@ -10,7 +10,7 @@ from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
 from eventbraid.command._queue import queues_of
 from eventbraid.command._write import Write
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import LARGEST_NUMBER, checked

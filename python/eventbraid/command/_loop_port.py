@@ -9,7 +9,7 @@ import anyio
 
 from eventbraid.command._port import reservations_of
 from eventbraid.command._waiter import TaskWaiter
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._current_port import current_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping

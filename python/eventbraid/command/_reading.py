@@ -30,7 +30,7 @@ from eventbraid.command._shared_state import (
 from eventbraid.command._stream import Stream
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import DiscoveryLimit, EventDecodeError, InvalidArgument
 from eventbraid.event._recorded import POSITION, kinds_of
 from eventbraid.event._registry import default_registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Generic, TypeVar
 
 from eventbraid.command._typing import EventKinds, event_kinds, type_arguments
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidStreamId
 
 E = TypeVar("E")

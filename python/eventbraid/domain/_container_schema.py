@@ -6,7 +6,7 @@ from collections import abc
 from typing import TYPE_CHECKING, cast
 
 from eventbraid.domain._int import Int
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._scalar_schema import Atom, Member, Named, OneOf
 from eventbraid.domain._schema import Misfit, Rule, Schema, Use, inside
 

@@ -8,10 +8,10 @@ import operator
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from eventbraid.domain._annotation import field_types
+from eventbraid.domain._invalid_value import refusal
 from eventbraid.domain._misfit import misfit_error
 from eventbraid.domain._post_init import only_reads
 from eventbraid.domain._record_schema import CHECKED, OWN
-from eventbraid.domain._refusal import refusal
 from eventbraid.domain._schema import EVERYTHING, Misfit, Schema, Use
 from eventbraid.domain._schema_builder import schema_of
 

@@ -7,8 +7,8 @@ import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eventbraid._native import uuid7
+from eventbraid.domain._invalid_value import refusal, shown
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import refusal, shown
 
 if TYPE_CHECKING:
     from typing import Self

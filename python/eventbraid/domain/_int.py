@@ -5,8 +5,8 @@ from __future__ import annotations
 from numbers import Number
 from typing import TYPE_CHECKING, ClassVar, Never, TypeGuard
 
+from eventbraid.domain._invalid_value import check_bound, described, refusal, shown
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import check_bound, described, refusal, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

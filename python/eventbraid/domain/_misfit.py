@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from eventbraid.domain._annotation import alternatives, is_defined_again, name_of
 from eventbraid.domain._id import Id
 from eventbraid.domain._int import Int
-from eventbraid.domain._refusal import refusal
+from eventbraid.domain._invalid_value import refusal
 from eventbraid.domain._text import Text
 
 if TYPE_CHECKING:

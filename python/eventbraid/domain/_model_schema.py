@@ -7,8 +7,8 @@ import json
 from collections import abc
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._record_schema import Record
-from eventbraid.domain._refusal import shown
 from eventbraid.domain._same import is_same
 from eventbraid.domain._schema import Misfit, Rule, Schema, Use
 from eventbraid.domain._tag import tag_of

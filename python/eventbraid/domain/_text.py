@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from eventbraid.domain._invalid_value import check_bound, check_pattern, refusal
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import check_bound, check_pattern, refusal
 from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:

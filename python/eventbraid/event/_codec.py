@@ -12,6 +12,7 @@ import orjson
 
 from eventbraid.domain._annotation import Unresolved, field_names, has_fields, is_model
 from eventbraid.domain._fields import REWRITING
+from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._misfit import misfit_error
 from eventbraid.domain._model_schema import ModelRecord
 from eventbraid.domain._record_schema import (
@@ -21,7 +22,6 @@ from eventbraid.domain._record_schema import (
     may_assign,
     own_post_init,
 )
-from eventbraid.domain._refusal import shown
 from eventbraid.domain._same import is_same
 from eventbraid.domain._scalar_schema import Absent, Atom, Named
 from eventbraid.domain._schema import (

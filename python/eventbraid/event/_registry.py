@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from eventbraid.domain._annotation import is_defined_again
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._codec import codec_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from eventbraid._native import NewEvent
 from eventbraid._native import traced_event as traced_native_event
-from eventbraid.domain._refusal import shown
+from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import (
     EventbraidError,
     EventDecodeError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from eventbraid._native import Appended, LogFilter, mark_interrupted
-from eventbraid.store._completion import unwrapped
+from eventbraid.store._completion_port import unwrapped
 from eventbraid.store._coroutine import ASYNC
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._current_port import current_port
 from eventbraid.store._loop_face import LoopFace
 from eventbraid.store._paging import Paging, checked_listing
 from eventbraid.store._report import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from eventbraid._native import LogWaiter
-from eventbraid.store._completion import unwrapped
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._completion_port import unwrapped
+from eventbraid.store._current_port import current_port
 from eventbraid.store._heartbeat import LoopHeartbeat
 from eventbraid.store._reservation import LONGEST_SECONDS, NativeReservation
 

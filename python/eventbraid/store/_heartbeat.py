@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from eventbraid.store._event_loop import current_ticker
+from eventbraid.store._current_port import current_ticker
 
 if TYPE_CHECKING:
     from eventbraid._native import Store

@@ -6,8 +6,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from eventbraid._native import Page
-from eventbraid.store._completion import TURN_SECONDS, unwrapped
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._completion_port import TURN_SECONDS, unwrapped
+from eventbraid.store._current_port import current_port
 from eventbraid.store._face import Face
 from eventbraid.store._paging import NAMES_A_PAGE
 from eventbraid.store._reads import NativeReads

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from eventbraid._native import Store
 from eventbraid.store._async_store import AsyncEventStore
-from eventbraid.store._completion import unwrapped
+from eventbraid.store._completion_port import unwrapped
 from eventbraid.store._coordination import NativeCoordination
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._current_port import current_port
 from eventbraid.store._opening import handle_of, opened
 from eventbraid.store._sync_store import EventStore
 

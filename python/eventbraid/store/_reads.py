@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from eventbraid._native import Appended, StreamsSnapshot
-from eventbraid.store._completion import unwrapped
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._completion_port import unwrapped
+from eventbraid.store._current_port import current_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping

@@ -7,8 +7,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from eventbraid._native import EventBuffer, LogWaiter, Page, Query
-from eventbraid.store._completion import TURN_SECONDS, unwrapped
-from eventbraid.store._event_loop import current_port
+from eventbraid.store._completion_port import TURN_SECONDS, unwrapped
+from eventbraid.store._current_port import current_port
 from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import checked
 

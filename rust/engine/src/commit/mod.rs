@@ -5,7 +5,7 @@
 //! | `prepare` | the work that needs no lock, done in the caller's thread |
 //! | `append_limits` | the maximum sizes of one append |
 //! | `request`, `answer` | queued appends and their answers |
-//! | `queue`, `reservations` | appends that wait to be written, or for the end of a reservation |
+//! | `queue`, `deferred_appends` | appends that wait to be written, or for the end of a reservation |
 //! | `concurrent_batches` | how many threads commit at a time, and when one more begins |
 //! | `shared_writer` | the write lock, among threads and among sessions |
 //! | `write_phase`, `plan` | write the frames of a batch, or roll it back |
@@ -26,6 +26,7 @@ mod background_tasks;
 mod commit_time;
 mod committer;
 mod concurrent_batches;
+mod deferred_appends;
 mod follow;
 mod idle_marker;
 mod notification_listener;
@@ -37,7 +38,6 @@ mod publication;
 mod queue;
 mod refused_write;
 mod request;
-mod reservations;
 mod shared_writer;
 mod sync;
 mod validate;

@@ -8,7 +8,7 @@ import outcome
 import trio
 
 from eventbraid._native import CompletionPort
-from eventbraid.store._completion import RESULTS_A_TURN
+from eventbraid.store._completion_port import RESULTS_A_TURN
 from eventbraid.store._ticker import TICK_SECONDS, Ticker
 
 

@@ -6,10 +6,10 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from eventbraid.store import _asyncio
+from eventbraid.store import _asyncio_port
 
 if TYPE_CHECKING:
-    from eventbraid.store._completion import LoopPort
+    from eventbraid.store._completion_port import LoopPort
     from eventbraid.store._ticker import Ticker
 
 
@@ -22,8 +22,8 @@ def current_port() -> LoopPort:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _trio_port()
-    return _asyncio.current_port(loop)
+        return _port_of_trio()
+    return _asyncio_port.current_port(loop)
 
 
 def current_ticker() -> Ticker:
@@ -35,28 +35,28 @@ def current_ticker() -> Ticker:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _trio_ticker()
-    return _asyncio.current_ticker(loop)
+        return _ticker_of_trio()
+    return _asyncio_port.current_ticker(loop)
 
 
 # If trio was never imported, no trio loop runs; importing it would be in vain.
 
 
-def _trio_port() -> LoopPort:
+def _port_of_trio() -> LoopPort:
     if "trio" in sys.modules:
-        from eventbraid.store import _trio  # noqa: PLC0415 - trio is optional
+        from eventbraid.store import _trio_port  # noqa: PLC0415 - trio is optional
 
-        if _trio.is_running():
-            return _trio.current_port()
+        if _trio_port.is_running():
+            return _trio_port.current_port()
     message = "no asyncio or trio event loop runs here; use eventbraid.open instead"
     raise RuntimeError(message)
 
 
-def _trio_ticker() -> Ticker:
+def _ticker_of_trio() -> Ticker:
     if "trio" in sys.modules:
-        from eventbraid.store import _trio  # noqa: PLC0415 - trio is optional
+        from eventbraid.store import _trio_port  # noqa: PLC0415 - trio is optional
 
-        if _trio.is_running():
-            return _trio.current_ticker()
+        if _trio_port.is_running():
+            return _trio_port.current_ticker()
     message = "no asyncio or trio event loop runs here"
     raise RuntimeError(message)

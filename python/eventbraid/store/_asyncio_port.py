@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from eventbraid._native import CompletionPort, forks
-from eventbraid.store._completion import RESULTS_A_TURN
+from eventbraid.store._completion_port import RESULTS_A_TURN
 from eventbraid.store._fork import PerProcess
 from eventbraid.store._ticker import TICK_SECONDS, Ticker
 
