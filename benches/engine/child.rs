@@ -23,7 +23,7 @@ const MORE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) seconds: f64,
-    /// The part of them on a processor, which a busy machine does not change.
+    /// The processor time of the measured work in seconds, which other programs don't change.
     pub(crate) busy: f64,
     pub(crate) events: u64,
     /// The peak memory of the process.
@@ -36,7 +36,7 @@ impl Answer {
         self.events as f64 / self.seconds
     }
 
-    /// The rate by the time on a processor.
+    /// Return the number of events per second of processor time.
     #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     pub(crate) fn rate_if_idle(&self) -> f64 {
         self.events as f64 / self.busy
@@ -168,7 +168,7 @@ fn replay(store: &Store) -> Outcome<u64> {
     Ok(events)
 }
 
-/// Returns the seconds that this thread was on a processor; all measured work runs in it.
+/// Return the processor time of this thread in seconds; all measured work runs in this thread.
 fn busy() -> Outcome<f64> {
     let times = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = times.split_whitespace().next();

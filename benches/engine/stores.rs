@@ -79,10 +79,10 @@ pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>>
         Row::new(name("open after a clean close"), clean.seconds, "s")
             .compared_with("plain read", plain)
             .with_target(seconds),
-        Row::new(name("of it on a processor"), clean.busy, "s"),
+        Row::new(name("processor time of the open"), clean.busy, "s"),
         reading.compared_with("plain read", per_event),
         Row::new(
-            name("by time on a processor"),
+            name("replay by processor time"),
             replay.rate_if_idle(),
             "events/s",
         ),

@@ -38,8 +38,8 @@ class Lease(LeaseAttributes):
 
     The heartbeat comes from a thread of the store. It shows that the process runs, not
     that the thread with the lease makes progress. Other processes read only one
-    heartbeat of a session: that of its slowest event loop. So if an event loop of the
-    process may hang, open another session for a `Lease` that must not be lost.
+    heartbeat of a session: the oldest of those of its event loops. So if an event loop
+    of the process may hang, open another session for a `Lease` that must not be lost.
 
     Args:
         store: The store, open.

@@ -87,8 +87,8 @@ class Coordination(Protocol):
     def start_loop_heartbeat(self) -> Heartbeat:
         """Start a heartbeat that comes from the running event loop.
 
-        Until it is stopped, this session's heartbeat is at most as recent as the last
-        one of its slowest event loop.
+        Until it is stopped, this session's heartbeat is at most as recent as the oldest
+        of the last heartbeats of its event loops.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Heartbeats that come from an event loop, for leases that live in it.
 
-The engine's heartbeat comes from a thread, which runs on while an event loop hangs. So
-each loop whose tasks hold leases ticks, and the engine never reports a session as newer
-than the last tick of its slowest loop.
+The engine's heartbeat comes from a thread that continues to run while an event loop
+hangs. So each loop whose tasks hold leases ticks, and the engine never reports a
+heartbeat that is newer than the oldest of the loops' last ticks.
 """
 
 from __future__ import annotations

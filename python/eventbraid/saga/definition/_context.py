@@ -35,7 +35,8 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
             ``idempotency_key``. A compensation voids the effect of the call with this
             key.
         deadline: The time after which an unfinished saga is compensated, or None.
-        failure: In a compensation the reason for it, for people; None otherwise.
+        failure: In a compensation, a text for people that says why the saga is
+            compensated; None otherwise.
 
     Example:
         >>> import eventbraid as eb

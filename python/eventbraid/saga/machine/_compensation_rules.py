@@ -43,7 +43,8 @@ def start_compensation(
     Args:
         draft: The draft of the decision.
         reason: The cause.
-        step: The step whose end is the cause; empty if there is none.
+        step: The step whose failure or unknown outcome is the cause; empty if no step
+            is the cause.
         detail: The text for people.
         begin: Whether the first attempt to compensate is recorded, too.
     """

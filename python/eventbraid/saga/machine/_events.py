@@ -41,9 +41,10 @@ class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the process makes no other call during the attempt. If the
-            process ends, this call is the cause. If the call waits for another saga, it
-            is no longer alone, and the start of the attempt is recorded again.
+        alone: Whether the process makes no other call during the attempt. If so, and if
+            the process ends during the attempt, only this call can be the cause. If the
+            call waits for another saga, it is no longer alone, and the start of the
+            attempt is recorded again.
     """
 
     step: str
@@ -147,7 +148,8 @@ class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=T
     Attributes:
         reason: The cause.
         plan: The steps to be compensated, in this order.
-        step: The step whose end is the cause; empty if there is none.
+        step: The step whose failure or unknown outcome is the cause; empty if no step
+            is the cause.
         detail: The text for people.
     """
 
@@ -164,9 +166,10 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the process makes no other call during the attempt. If the
-            process ends, this call is the cause. If the call waits for another saga, it
-            is no longer alone, and the start of the attempt is recorded again.
+        alone: Whether the process makes no other call during the attempt. If so, and if
+            the process ends during the attempt, only this call can be the cause. If the
+            call waits for another saga, it is no longer alone, and the start of the
+            attempt is recorded again.
     """
 
     step: str

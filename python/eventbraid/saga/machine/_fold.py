@@ -105,10 +105,11 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 
 
 def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
-    """Return whether an event is a decision on a failed compensation of a saga at work.
+    """Return whether an event is a person's decision before the saga is stuck.
 
-    In the relaxed order, the saga is stuck only after the other compensations were
-    attempted. But a person may retry or skip the failed compensation before that.
+    With ``compensation_order="relaxed"``, a failed compensation makes the saga stuck
+    only after all other compensations were attempted. But a person may retry or skip
+    the failed compensation before that.
     """
     return (
         isinstance(event, RetriedByHand | SkippedByHand)

@@ -58,10 +58,10 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
         number: The number of the last attempt; 0 before the first one.
         in_flight: Whether the last attempt was started and has no outcome yet.
         alone: Whether the process makes no other call during the last attempt.
-        doubt: Why a failed attempt may have had an effect; None if certainly no failed
-            attempt had an effect.
+        doubt: Why a failed attempt may have had an effect; None if it is certain that
+            none of them had one.
         retry_at: The time at which the next attempt is due; None if it is due at once,
-            or if there is none.
+            or if no further attempt is due.
         unspent: The number of attempts that don't count against the limit of the step's
             `Retry`, because a crash or a defect ended them.
         crashes: The number of crashes in a row: attempts that ended with their process.

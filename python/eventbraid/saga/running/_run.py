@@ -179,11 +179,14 @@ class Run(Generic[S]):
         self.shard_lease = shard_lease
 
     def take_over(self) -> None:
-        """Note that another process drove the saga, and may have ended in an action."""
+        """Record that another process drove the saga before.
+
+        That process may have ended during the action that is next here.
+        """
         self.is_taken_over = True
 
     def end_takeover(self) -> None:
-        """Note that the first action after the takeover was planned."""
+        """Record that the first action since the takeover has been chosen."""
         self.is_taken_over = False
 
     @property
@@ -202,7 +205,10 @@ class Run(Generic[S]):
         self._timer = None
 
     def wake(self) -> None:
-        """End the wait for the next attempt; the stream is read again before it."""
+        """End the wait for the next attempt.
+
+        The stream is read again before that attempt.
+        """
         self.is_stale = True
         if self._timer is not None:
             self._timer.wake()

@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 
 
 def first_action_after_takeover(run: Run[Any], action: Action) -> Action:
-    """Return the first action after a takeover; record the start of a local step first.
+    """Return the first action after a takeover, or the commit that must precede it.
 
-    The previous process may have ended during this step, and this process may end
-    during it, too. Without a record of the attempt's start, such crashes couldn't be
-    counted. In all other cases the start of a local step isn't recorded, because a
-    commit before each local step would cost too much. The start isn't recorded either
-    if the saga is blocked and the previous holder released the lease. That holder
-    didn't crash, and the saga's stream would grow with each coordinator that finds the
-    same defect.
+    If the action is a local step that would begin without a record, the commit records
+    the start of the attempt. The previous process may have ended during this step, and
+    this process may end during it, too. Without a record of the attempt's start, such
+    crashes couldn't be counted.
+
+    Without a takeover, the start of a local step is recorded only after a crash,
+    because a commit before each local step would cost too much.
+
+    After a takeover, the start isn't recorded if the saga is blocked and the previous
+    holder released the lease. That holder didn't crash. If the start were recorded, the
+    saga's stream would grow with each coordinator that finds the same defect.
     """
     if isinstance(action, Wait):
         return action

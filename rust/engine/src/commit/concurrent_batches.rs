@@ -23,12 +23,12 @@ pub(super) struct ConcurrentBatches {
     /// Number of threads that write or sync a batch. Each of these threads checks the queue again
     /// afterwards.
     ///
-    /// `writing` and `committing` are sequentially consistent, together with the lock of the queue.
-    /// A thread queues its append before it reads the two values. A committing thread resets
-    /// `writing` and decrements `committing` before it checks the queue again. So either the
-    /// queueing thread sees the new values, or the committing thread sees the append. With a weaker
-    /// ordering both threads could miss the change, and the append would stay in the queue until
-    /// another append arrives.
+    /// Each access to `writing` and `committing` is sequentially consistent. Together with the
+    /// queue's lock, this ensures that no append is left in the queue. A thread queues its append
+    /// before it reads the two values. A committing thread resets `writing` and decrements
+    /// `committing` before it checks the queue again. So either the queueing thread sees the new
+    /// values, or the committing thread sees the append. With a weaker ordering both threads could
+    /// miss the change, and the append would stay in the queue until another append arrives.
     committing: AtomicUsize,
 }
 

@@ -212,7 +212,7 @@ impl Coord {
             || slot.is_none_or(|slot| is_alive(layout, slot).ok().flatten().unwrap_or(true))
     }
 
-    /// Return the time at which a wait for a lock that begins now times out.
+    /// Return the time at which a wait for a lock times out if the wait begins now.
     pub(crate) fn deadline(&self, budget: WaitBudget) -> Instant {
         self.lock_timeout.deadline(budget)
     }

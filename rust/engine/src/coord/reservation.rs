@@ -63,8 +63,8 @@ impl Reserved {
     }
 }
 
+/// Return the low half of a stream hash; 1 instead of 0, because 0 marks an unused entry.
 fn part(stream: u128) -> u64 {
-    // The part is never 0, because 0 marks an unused entry.
     u64::try_from(stream & u128::from(u64::MAX))
         .unwrap_or_default()
         .max(1)
