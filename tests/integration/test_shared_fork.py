@@ -279,7 +279,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
             executor.execute(deposit)
         locks = [
             store._handle._opening.get(),
-            _asyncio._ports_lock.get(),
+            _asyncio_port._ports_lock.get(),
             _queue._queues_lock.get(),
             _queue.queues_of(store.coordination).get()._lock,
             executor._engine._memory.get()._lock,
@@ -535,13 +535,17 @@ def test_an_idle_child_of_a_dead_parent_keeps_no_lock(location):
         + """
 store = eb.open(location)
 store.append([("a", "x", b"")])
+reads, writes = os.pipe()
 child = os.fork()
 if child == 0:
+    # By now the child has closed the files of its parent.
+    os.write(writes, b".")
     sys.stdin.read()
     # Only now does it use the store, which had other openings since.
     print(store.append([("a", "x", b"")]).last_position, flush=True)
     store.close()
     os._exit(0)
+os.read(reads, 1)
 print(child, flush=True)
 store.subscribe().__next__()
 sys.stdin.read()
