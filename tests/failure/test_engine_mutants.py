@@ -58,9 +58,9 @@ MUTANTS = [
     Mutant(
         name="no durable filter on reads",
         file="src/commit/publication.rs",
-        good="known.unsynced.extend(entries);",
-        bad="""for written in entries {
-            self.log.index.write().apply(&written.entry).ok();
+        good="written.unsynced.extend(entries);",
+        bad="""for frame in entries {
+            self.log.index.write().apply(&frame.entry).ok();
         }
         self.log.watch.publish(self.log.index.read().head());""",
         suite="answers_after_sync",
