@@ -673,7 +673,7 @@ def system_event(event: NewEvent, /) -> NewEvent:
 
 def traced_event(
     stream: str,
-    type: str,  # noqa: A002
+    type: str,  # noqa: A002 - the name of the field of NewEvent
     data: bytes,
     correlation_id: str,
     causation_id: str,

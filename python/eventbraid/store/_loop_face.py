@@ -71,8 +71,7 @@ class LoopFace(Face):
             >>> asyncio.run(main())
             0
         """
-        # Late: the module of the other face imports this one.
-        from eventbraid.store._sync_store import EventStore  # noqa: PLC0415
+        from eventbraid.store._sync_store import EventStore  # noqa: PLC0415 - it imports this module
 
         return EventStore(self._handle, self._coordination)
 

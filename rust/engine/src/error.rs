@@ -15,7 +15,7 @@ use crate::format_version::FORMAT;
 pub struct ConflictedStream {
     /// The stream's name.
     pub stream: String,
-    /// What the append expected.
+    /// The expectation of the append.
     pub expected: Expectation,
     /// The version that the stream has.
     pub actual: u64,

@@ -53,11 +53,11 @@ macro_rules! counters {
 // A new counter here moves the words `HEARTBEAT_ID` and `HEARTBEAT_TIME` of a session's slot in the
 // shared page, and needs a new `PROTOCOL` (see `coord`).
 counters! {
-    /// What a session has done since it was opened. Other sessions read these counters from the
+    /// The counters of a session since it was opened. Other sessions read these counters from the
     /// shared page. A further counter moves the words after them, so it needs a new
     /// `coord::PROTOCOL`.
     SessionCounters,
-    /// What a session has done since it was opened.
+    /// The counters of a session since it was opened.
     SessionCounts {
         /// Appends requested.
         appends,

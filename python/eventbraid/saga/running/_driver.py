@@ -103,7 +103,7 @@ class Driver:
     async def drive(
         self, run: Run[Any], permit: Permit, *, resumed: bool
     ) -> Pause | Terminal | None:
-        """Take the saga's actions one by one, until it is at rest or must wait.
+        """Execute the saga's actions one by one, until it is at rest or must wait.
 
         Each action is planned from the log alone, and the result of an action is in the
         log before the next action is planned. So the process may be killed at any line
@@ -180,7 +180,7 @@ class Driver:
     async def _take_next_action(
         self, run: Run[Any], *, resumed: bool
     ) -> Pause | Terminal | None:
-        """Take one action; return None if the next action may follow at once."""
+        """Execute one action; return None if the next action may follow at once."""
         if run.is_stale:
             await self._journal.reload(run)
         if not run.clock.is_confirmed and (seconds := seconds_to_confirm(run)):

@@ -64,7 +64,7 @@ impl TicketGuard {
             }
             waited = true;
             if left.is_zero() {
-                // Give up the ticket. If this ticket is being served, serve the next one, because
+                // Release the ticket. If this ticket is being served, serve the next one, because
                 // no other session would do so.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));

@@ -1,11 +1,11 @@
-//! What a power cut leaves of writes and names that were not synced.
+//! The part of unsynced writes and names that survives a power cut.
 
 use super::content::{SECTOR, Sector};
 use super::random::Random;
 
-/// What a power cut leaves of the unsynced writes and names, which are numbered as units. Words of
-/// shared pages are not numbered: [`Persist::Everything`] keeps them, [`Persist::Seeded`] keeps a
-/// part, and the others leave them as they were when the page was created.
+/// The part of the unsynced writes and names that survives a power cut. They are numbered as units.
+/// Words of shared pages are not numbered: [`Persist::Everything`] keeps them, [`Persist::Seeded`]
+/// keeps a part, and the others leave them as they were when the page was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Persist {
