@@ -119,3 +119,15 @@ async def test_the_bookmark_never_passes_an_unfinished_order(store):
     await bookmark.save()
     assert (await Bookmark.find(store)).position == 9
     assert await store.version(bookmarks.STREAM) == 1
+
+
+async def test_a_save_that_was_cancelled_is_made_up_for_by_the_next(store):
+    await store.append([("other", "x", b"{}")] * 20)
+    bookmark = await Bookmark.find(store)
+    bookmark.take(9)
+    await bookmark.done(9)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await bookmark.save()
+    await bookmark.save()
+    assert (await Bookmark.find(store)).position == 9

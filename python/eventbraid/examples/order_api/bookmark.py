@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Self, cast
 
+import anyio
+
 import eventbraid as eb
 
 STREAM = "bookmark-order-api"
@@ -53,6 +55,8 @@ class Bookmark:
         self._done_since = 0
         # In the order of the log, because they are taken in that order.
         self._in_progress: dict[int, None] = {}
+        # One record at a time, so that no lower position follows a higher one.
+        self._saving = anyio.Lock()
 
     @classmethod
     async def find(cls, store: eb.AsyncEventStore) -> Self:
@@ -82,7 +86,9 @@ class Bookmark:
     async def save(self) -> None:
         """Record the position, unless it is recorded already."""
         self._done_since = 0
-        position = self.position
-        if position > self._recorded:
-            self._recorded = position
-            await self._store.append([eb.new_event(STREAM, OrdersRead(position))])
+        async with self._saving:
+            position = self.position
+            if position > self._recorded:
+                await self._store.append([eb.new_event(STREAM, OrdersRead(position))])
+                # Only now: an append that was cancelled or refused recorded nothing.
+                self._recorded = position
