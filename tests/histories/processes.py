@@ -83,12 +83,12 @@ class StoreProcess:
     def wait(self) -> int:
         """Wait for the end of the process and of its output.
 
-        A process that does not end prints its stack upon SIGABRT, and counts as failed.
+        A process that does not end prints its stacks upon SIGQUIT, and counts as failed.
         """
         try:
             code = self.popen.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.popen.send_signal(signal.SIGABRT)
+            self.popen.send_signal(signal.SIGQUIT)
             code = self.popen.wait(TIMEOUT)
         for reader in self._readers:
             reader.join(TIMEOUT)

@@ -17,6 +17,7 @@ import importlib
 import os
 import random
 import select
+import signal
 import sys
 import threading
 import time
@@ -487,7 +488,10 @@ def fork_an_idle_child() -> None:
 
 
 def main(argument: str) -> None:
-    faulthandler.enable()
+    # A crash prints the stack of its own thread only: the handler may not read the stacks
+    # of threads that run on, and would replace a bus error by a segmentation fault.
+    faulthandler.enable(all_threads=False)
+    faulthandler.register(signal.SIGQUIT, chain=True)
     workload = msgspec.json.decode(argument, type=Workload)
     Program(workload, LineWriter(1)).run()
 
