@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
-from tests.histories.checks import check
+from tests.histories.checks import require_consistent
 from tests.histories.history import AppendDone, Delivered
 from tests.histories.processes import ProcessGroup, StoreProcess, read_log
 from tests.histories.program import Workload
@@ -79,7 +79,7 @@ class Sabotage:
         self.group.collect_all()
         assert self.group.failed == []
         log = read_log(self.group.workload)
-        assert check(self.group.history, log) == []
+        require_consistent(self.group.history, log)
         with eb.open(self.path) as store:
             assert store.verify().events == log.head
         return {trouble.kind for _, trouble in self.group.history.failures}

@@ -24,3 +24,19 @@ def check(history: History, log: Log) -> list[Finding]:
         *check_keys(history, log),
         *check_waits(history, log),
     ]
+
+
+class BrokenPromiseError(AssertionError):
+    """A history of a correct store that breaks a promise: one is proof, however rare.
+
+    Attributes:
+        is_final: The test must not be repeated until it passes.
+    """
+
+    is_final = True
+
+
+def require_consistent(history: History, log: Log) -> None:
+    """Raise `BrokenPromiseError` if the history violates a promise of the store."""
+    if findings := check(history, log):
+        raise BrokenPromiseError("\n".join(map(str, findings)))
