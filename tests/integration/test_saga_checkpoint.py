@@ -186,6 +186,43 @@ async def test_leaving_writes_no_checkpoint_if_nothing_has_changed(store, saga):
     assert await store.version(CHECKPOINTS) == before
 
 
+class SlowCheckpoints:
+    """A store where the append of a checkpoint returns only after `go_on` is set."""
+
+    def __init__(self, store):
+        self._store = store
+        self.has_appended = anyio.Event()
+        self.go_on = anyio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def append(self, events, **options):
+        done = await self._store.append(events, **options)
+        self.has_appended.set()
+        await self.go_on.wait()
+        return done
+
+
+async def test_a_change_during_the_append_of_a_checkpoint_is_in_the_next_one(
+    store, saga
+):
+    await run(store, saga, ["saga-1"])
+    [start] = [r async for r in store.read_stream("saga-1", limit=1)]
+    slow = SlowCheckpoints(store)
+    unfinished = UnfinishedSagas(slow)
+    await store.append([(start.stream + "0", start.type, start.data)])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(unfinished.save)
+        await slow.has_appended.wait()
+        await store.append([(start.stream + "1", start.type, start.data)])
+        await unfinished.catch_up()
+        slow.go_on.set()
+    assert (await last_checkpoint(store)).open == ("saga-10",)
+    await unfinished.save()
+    assert (await last_checkpoint(store)).open == ("saga-10", "saga-11")
+
+
 async def test_a_saga_that_has_ended_here_needs_no_driver_before_its_end_is_read(
     store, saga
 ):

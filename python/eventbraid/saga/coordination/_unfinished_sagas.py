@@ -49,11 +49,12 @@ class UnfinishedSagas:
     """
 
     __slots__ = (
+        "_changes",
         "_declarations",
         "_ended_here",
         "_groups",
-        "_has_changed",
         "_sagas",
+        "_saved_changes",
         "_saved_position",
         "_store",
         "position",
@@ -70,9 +71,12 @@ class UnfinishedSagas:
         # The sagas that have ended here most recently. Their ends are folded a little
         # later.
         self._ended_here: dict[str, None] = {}
-        # Whether the fold differs from the last checkpoint, and the position of that
-        # checkpoint.
-        self._has_changed = False
+        # The number of starts and ends that were folded since the begin, and how many
+        # of them the last checkpoint includes; then the position of that checkpoint. A
+        # flag instead of the two numbers would lose a change: while a checkpoint is
+        # appended, the log follower may fold further records.
+        self._changes = 0
+        self._saved_changes = 0
         self._saved_position = 0
 
     @property
@@ -139,10 +143,10 @@ class UnfinishedSagas:
             return
         if recorded.type == STARTED_TYPE and recorded.version == 1:
             self._add(recorded.stream, recorded_declaration(recorded))
-            self._has_changed = True
+            self._changes += 1
         elif recorded.type in ENDED_TYPES:
             self._remove(recorded.stream)
-            self._has_changed = True
+            self._changes += 1
         self.position = recorded.position
 
     def reach(self, position: int) -> None:
@@ -184,11 +188,13 @@ class UnfinishedSagas:
         """
         await self.catch_up()
         is_long = self.position - self._saved_position > _LONG_FOLD
-        if len(self._sagas) > MAXIMUM_OPEN or not (self._has_changed or is_long):
+        changes = self._changes
+        has_changed = changes != self._saved_changes
+        if len(self._sagas) > MAXIMUM_OPEN or not (has_changed or is_long):
             return
         checkpoint = checkpoint_of(self.position, self._sagas)
         if await write_checkpoint(self._store, checkpoint):
-            self._has_changed = False
+            self._saved_changes = changes
             self._saved_position = checkpoint.position
 
     async def _restore(self, checkpoint: SagaCheckpoint) -> None:
