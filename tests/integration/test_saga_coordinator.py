@@ -373,6 +373,59 @@ async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
     assert receiver.voided == {"saga-1/pay/1"}
 
 
+class SlowToReadAgain:
+    """A store that loses the answer of one append, and then is slow to read the saga.
+
+    After the lost answer, the saga's stream is read again. That read returns only after
+    `go_on` is set.
+    """
+
+    def __init__(self, store, saga_id, lost):
+        self._store = store
+        self._saga_id = saga_id
+        self._lost = lost
+        self._is_slow = False
+        self.has_read = anyio.Event()
+        self.go_on = anyio.Event()
+
+    async def append(self, events, **options):
+        events = [*events]
+        done = await self._store.append(events, **options)
+        if any(event.type == self._lost for event in events):
+            self._is_slow = True
+            raise eb.OutcomeUnknown("no answer")
+        return done
+
+    async def read_stream(self, stream, **options):
+        found = [read async for read in self._store.read_stream(stream, **options)]
+        if self._is_slow and stream == self._saga_id:
+            self._is_slow = False
+            self.has_read.set()
+            await self.go_on.wait()
+        for read in found:
+            yield read
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+async def test_a_cancellation_during_a_read_of_the_saga_wakes_the_saga(store, receiver):
+    """The read returns the records before the cancellation: the saga seems to wait."""
+    receiver.plan["pay"] = ["drop"]
+    saga = trip(inside("book"), outside(receiver, "pay", retry=SLOW))
+    slow = SlowToReadAgain(store, "saga-1", "saga.step_unknown")
+    async with eb.SagaCoordinator(slow, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        with anyio.fail_after(60):
+            await slow.has_read.wait()
+            await coordinator.cancel("saga-1", reason="no")
+            head = await store.head()
+            while coordinator._parts.follower.position < head:  # noqa: ASYNC110 - no event for it
+                await anyio.sleep(0.001)
+            slow.go_on.set()
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
+
+
 async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, receiver):
     gate = Gate(receiver)
     last = eb.step(

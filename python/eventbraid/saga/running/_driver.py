@@ -181,7 +181,10 @@ class Driver:
         self, run: Run[Any], *, resumed: bool
     ) -> Pause | Terminal | None:
         """Execute one action; return None if the next action may follow at once."""
-        if run.is_stale:
+        # A record that is appended during the read marks the run as stale again. The
+        # saga has no timer yet, so that mark is its only notification: if the saga
+        # began to wait now, nothing would wake it.
+        while run.is_stale:
             await self._journal.reload(run)
         if not run.clock.is_confirmed and (seconds := seconds_to_confirm(run)):
             return Pause(seconds, resumed=resumed)
