@@ -18,6 +18,7 @@ import eventbraid as eb
 from eventbraid.saga.machine._events import SagaNeedsAttention
 from eventbraid.saga.running._shard_lease import SHARDS
 from tests.saga_kit import (
+    MINUTE,
     SLEEPY,
     Declined,
     Receiver,
@@ -370,3 +371,136 @@ async def test_a_blocked_saga_is_told_once_however_often_it_is_asked_for(
             await blocked_at(openings[1], n + 2)
     told = [notice.saga_id for notice in await notices(openings[1])]
     assert sorted(told) == sorted(["saga-asked", *IDS[:5]])
+
+
+class SlowForACaller:
+    """A store that is slow to read a saga's stream for one task, the caller's.
+
+    The read returns only after `go_on` is set. While the caller's task is noted, the
+    log follower reads the log only after that read.
+
+    Attributes:
+        caller: The id of the task; None if no read is slow.
+        after: The type of the record that the read must return.
+    """
+
+    def __init__(self, store, after):
+        self._store = store
+        self.after = after
+        self.caller = None
+        self.has_read = anyio.Event()
+        self.go_on = anyio.Event()
+
+    def _is_of_caller(self):
+        return anyio.get_current_task().id == self.caller
+
+    async def version(self, stream):
+        # The caller reads the stream only if it has grown: wait until it has.
+        while self._is_of_caller() and await self._store.version(stream) < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        return await self._store.version(stream)
+
+    async def read_stream(self, stream, **options):
+        found = [read async for read in self._store.read_stream(stream, **options)]
+        types = {read.type for read in found}
+        if self._is_of_caller() and self.after in types:
+            self.has_read.set()
+            await self.go_on.wait()
+        for read in found:
+            yield read
+
+    async def read_all(self, **options):
+        if self.caller is not None:
+            await self.has_read.wait()
+        async for read in self._store.read_all(**options):
+            yield read
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+class Held:
+    """A saga whose action waits until it may end."""
+
+    def __init__(self):
+        self.entered = anyio.Event()
+        self.opened = anyio.Event()
+
+    def saga(self):
+        async def act(_: eb.StepContext[Trip]) -> None:
+            self.entered.set()
+            await self.opened.wait()
+
+        step = eb.step("wait", act, timeout=MINUTE).without_compensation()
+        return trip(inside("book"), step, inside("last"))
+
+
+async def test_a_saga_whose_shard_arrives_during_its_start_is_driven(openings):
+    """No other coordinator is left, and no further record of the log leads to it."""
+    held = Held()
+    saga = held.saga()
+    slow = SlowForACaller(openings[0], "saga.started")
+    ends = []
+    async with (
+        eb.SagaCoordinator(slow, [saga]) as one,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def start(saga_id):
+            slow.caller = anyio.get_current_task().id
+            handle = await one.start(saga, Trip("mia"), id=saga_id)
+            ends.append((await handle.result()).outcome)
+
+        with anyio.fail_after(SOON):
+            async with eb.SagaCoordinator(openings[1], [saga]) as two:
+                pair = Pair(one, two)
+                await pair.shared()
+                tasks.start_soon(start, pair.ids_of(two)[0])
+                await slow.has_read.wait()
+                await held.entered.wait()
+                held.opened.set()
+            while not await has_all(one, openings[0]):  # noqa: ASYNC110 - no event for it
+                await anyio.sleep(0.005)
+            slow.go_on.set()
+            while not ends:  # noqa: ASYNC110 - the test's own list
+                await anyio.sleep(0.005)
+    assert ends == [eb.SagaOutcome.COMPLETED]
+
+
+async def has_all(coordinator, store) -> bool:
+    """Return whether a coordinator is alone, has all shards and has read the log."""
+    parts = coordinator._parts
+    is_alone = not parts.live.has_others and len(parts.shards.held) == SHARDS
+    return is_alone and parts.follower.position == await store.head()
+
+
+async def test_a_slow_read_for_a_caller_does_not_undo_later_records(openings):
+    """The read is overtaken: its coordinator gets the shard and ends the saga."""
+    held = Held()
+    saga = held.saga()
+    slow = SlowForACaller(openings[0], "saga.compensation_started")
+    async with (
+        eb.SagaCoordinator(slow, [saga]) as one,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def cancel(saga_id):
+            slow.caller = anyio.get_current_task().id
+            await one.cancel(saga_id, reason="no")
+            slow.caller = None
+
+        with anyio.fail_after(SOON):
+            async with eb.SagaCoordinator(openings[1], [saga]) as two:
+                pair = Pair(one, two)
+                await pair.shared()
+                saga_id = pair.ids_of(two)[0]
+                handle = await one.start(saga, Trip("mia"), id=saga_id)
+                await held.entered.wait()
+                tasks.start_soon(cancel, saga_id)
+                await slow.has_read.wait()
+                held.opened.set()
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
+            slow.go_on.set()
+            while slow.caller is not None:  # noqa: ASYNC110 - the test's own flag
+                await anyio.sleep(0.005)
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED

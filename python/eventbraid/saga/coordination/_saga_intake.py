@@ -170,6 +170,16 @@ class SagaIntake:
         """Note that a saga was started."""
         self._started[saga_id] = None
 
+    def note_end_of_start(self, saga_id: str) -> None:
+        """Request that a saga is read whose start has ended, if it isn't driven.
+
+        `read_due_sagas` skips a saga while its start is in progress, even if this
+        coordinator has gained the saga's lease meanwhile. No further record of the log
+        would lead the log follower to the saga.
+        """
+        if saga_id in self._started and self._must_be_read(saga_id):
+            self._wakeup.notify()
+
     def note_gain(self, part: Part) -> None:
         """Note that this coordinator now drives the sagas of a part.
 

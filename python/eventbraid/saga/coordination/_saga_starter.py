@@ -157,6 +157,7 @@ class SagaStarter:
             raise
         finally:
             self._starts.end(saga_id)
+            self._intake.note_end_of_start(saga_id)
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Wait for a permit, and record the starts of the saga and of its first step.

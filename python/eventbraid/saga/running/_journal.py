@@ -220,7 +220,10 @@ class Journal:
                 progress, head_of(recorded), defect, run.shard_lease
             )
             raise unfoldable_error(progress, defect) from defect.error
-        run.advance(fresh.state, fresh.head)
+        # During the read, another task may have advanced the run. For example, the read
+        # was made for a caller, and this coordinator has begun to drive the saga.
+        if fresh.version >= run.version:
+            run.advance(fresh.state, fresh.head)
 
     def _append(
         self, batch: RecordBatch, expect: Mapping[str, int]
