@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.contract import programs
@@ -97,6 +99,45 @@ class Peer:
         self.process.stdin = None
         _, errors = self.process.communicate(timeout=60)
         assert (self.process.returncode, errors) == (0, "")
+
+
+_LOCKS_OF_THE_LOG = ("write.lock", "sync.lock")
+
+
+@contextlib.contextmanager
+def stopped_between_writes(pid: int, location: Path) -> Generator[None]:
+    """Stop a child process at a moment when it holds no lock of the log.
+
+    A process that holds such a lock stops all writers. It may hold the sync lock for a
+    moment after its append has returned.
+    """
+    stop_between_writes(pid, location)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def stop_between_writes(pid: int, location: Path) -> None:
+    """Stop a child process at a moment when no process holds a lock of the log."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        # Until all of its threads are stopped.
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
+        if _are_locks_free(location):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+
+
+def _are_locks_free(location: Path) -> bool:
+    for name in _LOCKS_OF_THE_LOG:
+        with (location / "locks" / name).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True
 
 
 @contextlib.contextmanager

@@ -69,15 +69,6 @@ class Program:
         self._process.kill()
         self._process.wait(WAIT)
 
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Have it stand still, wherever it is."""
-        os.kill(self.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.pid, signal.SIGCONT)
-
     def __enter__(self) -> Self:
         return self
 

@@ -22,6 +22,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.saga.running._shard_lease import SHARDS
 from tests.failure.coordinator_victim import STALE_AFTER, signed
+from tests.peers import stop_between_writes
 from tests.saga_kit import Trip, inside, trip
 
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
@@ -67,17 +68,6 @@ async def mine(coordinator, number: int, within: float) -> None:
     with anyio.fail_after(within):
         while len(coordinator._parts.shards.held) != number:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
-
-
-async def stop_outside_of_a_write(process, store) -> None:
-    """Stop a process; once more if it was just writing, which would stop all writers."""
-    while True:
-        os.kill(process.pid, signal.SIGSTOP)
-        with anyio.move_on_after(0.5):
-            await store.append([("probe-1", "x", b"")])
-            return
-        os.kill(process.pid, signal.SIGCONT)
-        await anyio.sleep(0.05)
 
 
 async def signers(coordinator, first: int) -> set[int]:
@@ -152,7 +142,7 @@ async def test_a_stopped_process_loses_its_shards_and_gets_some_back(path):
     ):
         with coordinating(path) as other:
             await mine(coordinator, SHARDS // 2, SOON)
-            await stop_outside_of_a_write(other, store)
+            stop_between_writes(other.pid, path)
             # Before the age is read: the rest of the time until it is stale is waited for.
             began = time.monotonic()
             age = max((await store.coordination.heartbeat_ages_async()).values())

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
+from tests.peers import stop_between_writes
 
 VICTIM = Path(__file__).parent / "lease_victim.py"
 LONG = timedelta(minutes=15)
@@ -65,24 +66,6 @@ def path(tmp_path):
     return tmp_path / "shop.braid"
 
 
-def stop_outside_of_a_write(owner: Owner, path: Path) -> None:
-    """Stop a process; again if it holds a lock of the log, which would stop all writers.
-
-    It may hold the sync lock for a moment after its append was answered. Then the probe is
-    written, but its sync waits for that lock, and so its outcome is unknown.
-    """
-    with eb.open(path, lock_timeout=0.5) as store:
-        while True:
-            owner.send(signal.SIGSTOP)
-            try:
-                store.append([("probe-1", "x", b"")])
-            except (eb.StoreBusy, eb.OutcomeUnknown):
-                owner.send(signal.SIGCONT)
-                time.sleep(0.05)
-            else:
-                return
-
-
 def test_a_killed_owner_is_replaced_at_once(path):
     with owner_of(path) as owner, eb.open(path) as store:
         assert owner.said() == "taken 1"
@@ -101,7 +84,7 @@ def test_a_stopped_owner_is_replaced_after_the_stated_time_and_writes_nothing(pa
         assert owner.said() == "taken 1"
         owner.ask("early")
         assert owner.said() == "done"
-        stop_outside_of_a_write(owner, path)
+        stop_between_writes(owner.process.pid, path)
         began = time.monotonic()
         [age] = store.coordination.heartbeat_ages().values()
         with eb.Lease(store, "importer", stale_after=stale_after, wait=LONG) as lease:
@@ -147,7 +130,7 @@ def test_those_who_wait_come_one_after_the_other(path):
 def test_a_stopped_owner_that_nobody_replaced_goes_on(path):
     with owner_of(path) as owner, eb.open(path) as store:
         assert owner.said() == "taken 1"
-        stop_outside_of_a_write(owner, path)
+        stop_between_writes(owner.process.pid, path)
         with pytest.raises(eb.LeaseHeld) as busy:
             eb.Lease(store, "importer", stale_after=LONG).__enter__()
         assert busy.value.lease == "importer"

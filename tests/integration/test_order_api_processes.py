@@ -18,6 +18,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.examples.order_fulfilment.orders import CancelOrder
 from eventbraid.examples.order_fulfilment.values import OrderId
+from tests.peers import stopped_between_writes
 from tests.web_workers import API, Client, Program, json_of, next_named, workers
 
 # Each starts several interpreters, on machines that may have two busy cores.
@@ -200,7 +201,7 @@ def test_a_reader_that_was_stopped_stands_by_when_it_goes_on(location):
         reader.said("fulfilling orders after")
         with Program(*run) as other:
             other.said("only fulfils")
-            with reader.stopped():
+            with stopped_between_writes(reader.pid, location):
                 other.said("fulfilling orders after")
             reader.said("another process reads the orders now")
             reader.said("only fulfils")

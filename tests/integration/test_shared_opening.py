@@ -16,7 +16,7 @@ import pytest
 
 import eventbraid as eb
 from tests.contract import programs
-from tests.peers import peer, refused
+from tests.peers import peer, refused, stopped_between_writes
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -196,8 +196,7 @@ def test_who_waits_gets_in_once_the_holder_goes_on(location):
 def test_a_stopped_holder_that_has_company_keeps_nobody_out(location):
     with eb.open(location) as store, peer(location) as other:
         other.append("a")
-        with other.stopped():
-            # It holds no lock but the one that all share.
+        with stopped_between_writes(other.pid, location):
             assert opened(location, lock_timeout=60) is None
             assert store.append([("a", "x", b"")]).last_position == 2
         assert other.append("a") == 3
