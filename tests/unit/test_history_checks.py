@@ -378,21 +378,26 @@ def test_a_subscription_may_begin_in_an_earlier_part_of_the_log():
 # --- waits
 
 
-def followed_until(until, *positions, after=0, since=0):
+def followed_until(until, *positions, after=0, since=0, at=20):
     """Check a subscription that delivered some of the events `a 1`, `b 1` and `a 2`."""
     log = log_of(A1, B1, ("p.3", "a"))
     one = Subscription("r", SubscriptionBegun(1, after, None, since), until=until)
     delivered = (log.entries[position - 1] for position in positions)
-    one.delivered.extend(Delivered(1, until, entry) for entry in delivered)
+    one.delivered.extend(Delivered(1, at, entry) for entry in delivered)
     acknowledged = done("p.3", ["a"], (20, 21), 3, {"a": 2})
     return check_waits(History([acknowledged], subscriptions=[one]), log, bound=10)
 
 
-def test_a_subscription_may_lag_for_no_longer_than_the_bound():
+def test_a_subscription_delivers_within_the_bound_while_an_event_is_due():
     assert followed_until(30, 1, 2) == []
     assert followed_until(31, 1, 2) != []
     assert followed_until(31, 1, 2, 3) == []
     assert followed_until(31) != []
+
+
+def test_a_subscription_that_still_delivers_may_lag():
+    assert followed_until(90, 1, 2, at=81) == []
+    assert followed_until(91, 1, 2, at=81) != []
 
 
 def test_a_subscription_owes_no_event_before_its_start_or_just_after_it():
