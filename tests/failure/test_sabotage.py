@@ -8,6 +8,7 @@ work continues after those processes have opened the store again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -247,6 +248,47 @@ def test_a_rust_program_detects_a_deleted_page_too(sabotage):
     code = process.popen.wait(BOUND)
     assert code == 3
     assert "Detached" in sabotage.check()
+
+
+ORIGIN = {"store": 3, "phase": 5, "file": 6, "root": 14}
+"""Words that only a session reads that joins the others."""
+
+
+@pytest.mark.parametrize("noise", [bytes(WORD), b"\xee" * WORD], ids=["zero", "noise"])
+@pytest.mark.parametrize("word", ORIGIN.values(), ids=ORIGIN)
+def test_a_page_that_no_session_can_join_is_abandoned(tmp_path, word, noise):
+    """Otherwise the sessions would continue, and every other process would be shut out."""
+    path = tmp_path / "store"
+    store, other = eb.open(path), eb.open(path)
+    other.append([("a", "x", b"")])
+    overwrite(path / PAGE, noise, word * WORD)
+    deadline = time.monotonic() + BOUND
+    for one in (store, other):
+        with pytest.raises(eb.errors.StoreDetached):
+            while time.monotonic() < deadline:
+                # An append that is in flight when the session stops may be in the log.
+                with contextlib.suppress(eb.OutcomeUnknown):
+                    one.append([("a", "x", b"")])
+                time.sleep(0.02)
+        with pytest.raises(eb.errors.StoreDetached):
+            one.close()
+    with eb.open(path) as store:
+        assert store.verify().events == store.head() > 0
+
+
+@pytest.mark.parametrize("noise", [bytes(WORD), b"\xee" * WORD], ids=["zero", "noise"])
+@pytest.mark.parametrize("word", ORIGIN.values(), ids=ORIGIN)
+def test_a_lone_session_abandons_a_page_that_no_session_can_join(tmp_path, word, noise):
+    path = tmp_path / "store"
+    deadline = time.monotonic() + BOUND
+    with pytest.raises(eb.errors.StoreDetached), eb.open(path) as store:
+        overwrite(path / PAGE, noise, word * WORD)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(eb.OutcomeUnknown):
+                store.append([("a", "x", b"")])
+            time.sleep(0.02)
+    with eb.open(path) as store:
+        assert store.verify().events == store.head()
 
 
 @pytest.fixture

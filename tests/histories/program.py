@@ -139,7 +139,8 @@ class Program:
         store = self.store()
         try:
             store.close()
-        except eb.StoreBusy as error:
+        except eb.EventbraidError as error:
+            # For example, the session has detected at last that a file was damaged.
             self.abandon(store, error)
         self.write(Closed(time.monotonic_ns()))
 

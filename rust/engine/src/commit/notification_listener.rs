@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::background_tasks::BackgroundTasks;
 use super::poison::Poison;
 use super::shared_writer::SharedWriter;
-use crate::coord::SharedSession;
+use crate::coord::{Phase, SharedSession};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::mutex::Mutex;
@@ -121,6 +121,7 @@ impl NotificationListener {
                 if join_requests > 0 && self.writer.share().is_ok() {
                     continue;
                 }
+                self.check_joinable(session);
                 session.page.wait_for_join_request(join_requests, MAX_SLEEP);
                 continue;
             }
@@ -159,6 +160,18 @@ impl NotificationListener {
             let _in_place = self
                 .poison
                 .stop_if_detached(self.log.coord.check_in_place(session));
+        }
+    }
+
+    /// Stop the session, which holds the store alone, if the page was overwritten so that no join
+    /// request can arrive. Otherwise other sessions would be shut out until this one ends. Only
+    /// this thread or a thread that found it missing shares the store, so the phase doesn't change
+    /// meanwhile unless the store has become shared.
+    fn check_joinable(&self, session: &SharedSession) {
+        let coord = &self.log.coord;
+        let valid = coord.check_joinable(session, Phase::Sole);
+        if coord.shared().is_none() && !self.log.is_stopped() {
+            let _joinable = self.poison.stop_if_detached(valid);
         }
     }
 

@@ -158,11 +158,13 @@ impl Coord {
             return Ok(());
         };
         publish(&session.page);
+        // Set before `shared`, because a thread that sees `shared` may check the phase. No session
+        // joins before `live` is converted below.
+        session.page.set_phase(Phase::Shared);
         self.shared.store(true, Ordering::SeqCst);
         if is_stopped() {
             session.page.poison();
         }
-        session.page.set_phase(Phase::Shared);
         if session.locks.live.try_lock(Hold::Shared)? {
             return Ok(());
         }
@@ -252,9 +254,10 @@ impl Coord {
     }
 
     /// Return an error if the page or a lock file is not at the path where other sessions look for
-    /// it.
+    /// it, or if no other session could join through the page. The store is shared.
     pub(crate) fn check_in_place(&self, session: &SharedSession) -> Result<()> {
         self.check_page(session)?;
+        self.check_joinable(session, Phase::Shared)?;
         let Locks {
             boot,
             live,
@@ -271,6 +274,14 @@ impl Coord {
         [boot, live, write, sync, maint]
             .into_iter()
             .try_for_each(Lock::check_in_place)
+    }
+
+    /// Return an error if the page was overwritten, so that no other session could join through it.
+    pub(crate) fn check_joinable(&self, session: &SharedSession, phase: Phase) -> Result<()> {
+        if session.page.has_our_session() && session.page.is_joinable(phase) {
+            return Ok(());
+        }
+        Err(self.detached("it was overwritten, and no other session could join it"))
     }
 
     /// Build the error of a page that is missing, was replaced, or contradicts the log.

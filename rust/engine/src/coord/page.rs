@@ -97,6 +97,16 @@ pub(crate) struct CoordPage {
     pub(super) words: Arc<dyn SharedPage>,
     /// The random number of the session that created the page.
     pub(super) session: u64,
+    /// The words that never change, as they were when this session created or joined the page.
+    origin: Origin,
+}
+
+/// The words that identify the store, the file and the machine of a page.
+type Origin = [u64; 6];
+
+fn origin_of(words: &dyn SharedPage) -> Origin {
+    let [first, second] = AT_STORE;
+    [first, second, AT_FILE_NUMBER, AT_ROOT, AT_KERNEL, AT_DEVICE].map(|at| words.load(at))
 }
 
 /// Why a page can't be joined.
@@ -118,20 +128,23 @@ impl CoordPage {
         locks: LockNumbers,
         root: u64,
     ) -> io::Result<Self> {
-        let number = words.number()?;
-        let page = Self { words, session };
-        page.words.store(AT_FILE_NUMBER, number);
-        page.words.store(AT_KERNEL, kernel);
-        page.words.store(AT_DEVICE, page.words.device()?);
-        page.words.store(AT_ROOT, root);
+        words.store(AT_FILE_NUMBER, words.number()?);
+        words.store(AT_KERNEL, kernel);
+        words.store(AT_DEVICE, words.device()?);
+        words.store(AT_ROOT, root);
         let store = AT_STORE.into_iter().zip(halves(store));
         for (at, word) in store.chain(AT_LOCKS.into_iter().zip(locks)) {
-            page.words.store(at, word);
+            words.store(at, word);
         }
-        page.words.store(AT_PROTOCOL, PROTOCOL);
-        page.words.store(AT_SESSION, session);
-        page.words.store(AT_MAGIC, MAGIC);
-        Ok(page)
+        words.store(AT_PROTOCOL, PROTOCOL);
+        words.store(AT_SESSION, session);
+        words.store(AT_MAGIC, MAGIC);
+        let origin = origin_of(&*words);
+        Ok(Self {
+            words,
+            session,
+            origin,
+        })
     }
 
     /// Open the page of the store directory whose inode number is `root` (0 if unknown).
@@ -161,7 +174,12 @@ impl CoordPage {
             return Err(Unjoinable::Foreign);
         }
         let session = words.load(AT_SESSION);
-        Ok(Self { words, session })
+        let origin = origin_of(&*words);
+        Ok(Self {
+            words,
+            session,
+            origin,
+        })
     }
 
     /// Whether the page was created under another kernel, as far as that can be detected: both the
@@ -193,6 +211,12 @@ impl CoordPage {
         self.words.load(AT_MAGIC) == MAGIC
             && self.words.load(AT_PROTOCOL) == PROTOCOL
             && self.words.load(AT_SESSION) == self.session
+    }
+
+    /// Whether other sessions can join through this page, or request to join. They refuse a page
+    /// with another origin or phase, so they would be shut out until all its sessions have ended.
+    pub(crate) fn is_joinable(&self, phase: Phase) -> bool {
+        self.phase() == phase && origin_of(&*self.words) == self.origin
     }
 
     /// Invalidate the page, because it contradicts the log or is not at its path any more. Wake all
