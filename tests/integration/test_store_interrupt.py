@@ -86,8 +86,9 @@ APPEND = """
         await asyncio.sleep(0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         try:
+            # On a busy machine, the signal may arrive before `start` returns.
+            timer.start()
             store.append([("a", "x", b"")], idempotency_key="mine")
             timer.join()
         except KeyboardInterrupt as interruption:
