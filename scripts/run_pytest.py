@@ -30,11 +30,18 @@ class FailedTests:
     Attributes:
         ids: Their ids, in the order of the run.
         final: The ids of the tests whose exception forbids a repetition.
+        options: The arguments of the run that select no tests.
     """
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.final: list[str] = []
+        self.options: list[str] = []
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Note the options: a repetition without them would be another test."""
+        given = config.invocation_params.args
+        self.options = [str(one) for one in given if one not in config.args]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -62,7 +69,7 @@ def main(arguments: list[str]) -> int:
         print(f"\nnot repeated: {len(failed.ids)} tests failed")
         return code
     for test in failed.ids:
-        if not passes_every_time(test):
+        if not passes_every_time(test, failed.options):
             return code
     print(f"\nUNSTEADY: failed once, then passed {REPETITIONS} times alone:")
     for test in failed.ids:
@@ -70,11 +77,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def passes_every_time(test: str) -> bool:
+def passes_every_time(test: str, options: list[str]) -> bool:
     """Repeat a test until it fails, and return whether it never did."""
     for repetition in range(1, REPETITIONS + 1):
         print(f"\n==> repetition {repetition} of {test}", flush=True)
-        command = [sys.executable, "-m", "pytest", "--quiet", test]
+        command = [sys.executable, "-m", "pytest", *options, test]
         if subprocess.run(command, check=False).returncode:
             return False
     return True

@@ -131,7 +131,7 @@ async def test_a_saga_without_its_code_is_listed_as_blocked_and_overdue(path, ca
             await until_blocked(unable, overdue=True)
             # The saga may be overdue before its first notice, which then says so.
             with anyio.fail_after(SOON):
-                while not await is_noticed_as_overdue(store):  # noqa: ASYNC110
+                while not await is_noticed_as_overdue(store):  # noqa: ASYNC110 - no event for it
                     await anyio.sleep(0.005)
     found = listed(path, capfd, "--status", "blocked")
     assert found[saga_id]["reason"].startswith("overdue since")

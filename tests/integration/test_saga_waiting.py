@@ -396,7 +396,7 @@ class SlowForACaller:
 
     async def version(self, stream):
         # The caller reads the stream only if it has grown: wait until it has.
-        while self._is_of_caller() and await self._store.version(stream) < 2:  # noqa: ASYNC110
+        while self._is_of_caller() and await self._store.version(stream) < 2:  # noqa: ASYNC110 - no event for it
             await anyio.sleep(0.001)
         return await self._store.version(stream)
 

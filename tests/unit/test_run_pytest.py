@@ -35,7 +35,10 @@ def run(tmp_path):
         path.write_text("\n".join(line.removeprefix("    ") for line in lines))
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
         done = subprocess.run(
-            [sys.executable, str(SCRIPT), "-q", "-p", "no:cacheprovider", str(path)],
+            [
+                *(sys.executable, str(SCRIPT), "-q", "--tb=short"),
+                *("-p", "no:cacheprovider", str(path)),
+            ],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -75,6 +78,17 @@ def test_a_test_that_fails_again_in_any_repetition_fails_the_run(run, again):
     assert code == 1
     assert "UNSTEADY" not in output
     assert f"repetition {again - 1} of" in output
+
+
+def test_a_repetition_has_the_options_of_the_run(run):
+    code, output = run("""
+    def test_it(request):
+        fails_at(1)
+        assert request.config.getoption("tbstyle") == "short"
+        assert not request.config.pluginmanager.has_plugin("cacheprovider")
+    """)
+    assert code == 0
+    assert "UNSTEADY" in output
 
 
 def test_a_fixture_that_fails_at_the_end_counts_as_a_failure(run):

@@ -71,8 +71,8 @@ class UnfinishedSagas:
         # The sagas that have ended here most recently. Their ends are folded a little
         # later.
         self._ended_here: dict[str, None] = {}
-        # The number of starts and ends that were folded since the begin, and how many
-        # of them the last checkpoint includes; then the position of that checkpoint. A
+        # The number of starts and ends that this object has folded, and how many of
+        # them the last checkpoint includes; then the position of that checkpoint. A
         # flag instead of the two numbers would lose a change: while a checkpoint is
         # appended, the log follower may fold further records.
         self._changes = 0
