@@ -111,10 +111,12 @@ pub fn encode(content: &Content, location: FrameLocation) -> Vec<u8> {
     let bodies = |event: &Event| event.event_type.len() + event.metadata.len() + event.data.len();
     let bodies = content.events.iter().map(bodies).sum();
     let mut encoder = Encoder::new(&streams, key, content.events.len(), bodies);
+    let mut offsets = vec![0; streams.len()];
     for event in &content.events {
+        let next = offsets.get_mut(event.stream as usize);
         encoder.push(&EncoderEvent {
             stream: event.stream,
-            offset: 0,
+            offset: next.map_or(0, |next| std::mem::replace(next, *next + 1)),
             event_type: &event.event_type,
             event_id: [7; 16],
             metadata: &event.metadata,

@@ -129,19 +129,36 @@ impl<'a> FrameView<'a> {
     }
 
     /// Validate the entries of the directories. A frame with a valid hash has valid entries unless
-    /// a faulty writer produced it. This check ensures that later reads can't panic even then.
+    /// a faulty writer produced it. This check ensures that later reads can't panic even then, and
+    /// that all of them return the same events with the same versions.
     fn check_directories(&self) -> Option<()> {
-        let mut counted = 0u64;
         for i in 0..self.header.streams {
-            counted += u64::from(self.stream(i)?.count);
-        }
-        for i in 0..self.header.events {
-            (self.event(i)?.stream < self.header.streams).then_some(())?;
+            self.stream(i)?;
         }
         if self.header.key_length > 0 {
             self.key()?;
         }
-        (counted == u64::from(self.header.events)).then_some(())
+        self.check_events()
+    }
+
+    /// Check that each event has the number that its stream has reached, and that the numbers end
+    /// at the counts in the streams directory.
+    fn check_events(&self) -> Option<()> {
+        let (mut one, mut several) = ([0], Vec::new());
+        let reached: &mut [u32] = if self.header.streams == 1 {
+            &mut one
+        } else {
+            several.resize(self.header.streams as usize, 0);
+            &mut several
+        };
+        for i in 0..self.header.events {
+            let event = self.event(i)?;
+            let offset = reached.get_mut(event.stream as usize)?;
+            (event.offset == *offset).then_some(())?;
+            *offset += 1;
+        }
+        let counts = self.heads().map(|(_, _, count)| count);
+        counts.eq(reached.iter().copied()).then_some(())
     }
 
     pub(crate) fn header(&self) -> &Header {

@@ -25,6 +25,8 @@ mod checksums;
 mod decode;
 mod encode;
 mod header;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use checksums::Seed;
 pub(crate) use decode::{EventBytes, EventView, FrameOrigin, FrameView, StreamView};
