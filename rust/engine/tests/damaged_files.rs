@@ -22,6 +22,7 @@ use eventbraid_engine::{Depth, Error, LogQuery, ReadMode, SnapshotQuery, Store, 
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
 use support::hook::wait_until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
+use xxhash_rust::xxh3::xxh3_64;
 
 const CURRENT: &str = "/store/CURRENT";
 const LAST: &str = "/store/log/0000000003.hot";
@@ -487,6 +488,30 @@ fn the_sample_store_has_sync_markers_and_segments() {
     }
     assert!(markers >= 2, "{markers} sync markers");
     assert!(sample.vfs.read_file(LAST).is_ok());
+}
+
+/// The checksums do not protect from a faulty writer. Without a check of the name, this event would
+/// be read with the log but not with its stream.
+#[test]
+fn a_stream_with_the_hash_of_another_name_is_reported() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    append(&store, &[("b", b"two")]).unwrap();
+    let vfs = vfs.process_crash();
+    let segment = Path::new("/store/log/0000000001.hot");
+    let mut bytes = vfs.read_file(segment).unwrap();
+    let frame = frames(&bytes)[1];
+    bytes[frame.offset + FRAME_HEADER] ^= 1;
+    let (chain_at, directory_length) = (frame.end() - 16, 32 + "b".len().next_multiple_of(8));
+    let directory_end = frame.offset + FRAME_HEADER + directory_length;
+    let chain = xxh3_64(&bytes[frame.offset + 8..directory_end]);
+    bytes[chain_at..chain_at + 8].copy_from_slice(&chain.to_le_bytes());
+    vfs.write_outside(segment, &bytes).unwrap();
+    assert_eq!(
+        named(open(vfs), "the hash of another name"),
+        (segment.to_path_buf(), frame.offset as u64)
+    );
 }
 
 /// Return the file and the offset that an error names as damaged.

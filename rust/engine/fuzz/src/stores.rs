@@ -151,8 +151,10 @@ pub fn read(store: &Store) -> Result<Vec<Content>, Error> {
     })?;
     let mut names = store.streams("", true)?;
     while !store.gather(&mut names)? {}
+    let mut in_streams = 0;
     for stream in names.page(usize::MAX) {
         let own = store.read_stream(&StreamQuery::all(stream))?;
+        in_streams += own.events.len();
         let versions: Vec<u64> = own.events.iter().map(Recorded::version).collect();
         let count = store.version(stream).unwrap_or(versions.len() as u64);
         assert_eq!(
@@ -161,6 +163,7 @@ pub fn read(store: &Store) -> Result<Vec<Content>, Error> {
             "versions of {stream}"
         );
     }
+    assert_eq!(in_streams, all.events.len(), "events in all streams");
     let streams = STREAMS.map(|stream| (stream, 0));
     let query = SnapshotQuery {
         streams: &streams,

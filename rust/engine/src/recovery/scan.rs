@@ -145,6 +145,14 @@ impl Scan {
                 self.stopped = "a frame crosses the end of the log";
                 return Ok(());
             }
+            if !has_hashes_of_its_names(&frame, &self.hasher) {
+                let reason = "the frame contains a stream whose hash is not that of its name";
+                return Err(Error::corrupt(
+                    &segment.path,
+                    segment.offset(address),
+                    reason,
+                ));
+            }
             describe(&frame, address, &self.hasher, &mut entry);
             let chain = frame.chain();
             self.index
@@ -171,6 +179,13 @@ fn index_error(refused: ApplyError, segment: &Segment, address: u64) -> Error {
             Error::corrupt(&segment.path, segment.offset(address), refused.to_string())
         }
     }
+}
+
+/// Whether the streams of a frame are indexed under their own names. The index contains only hashes,
+/// so with another hash the events would be in the log, but in no stream that can be read.
+fn has_hashes_of_its_names(frame: &FrameView<'_>, hasher: &NameHasher) -> bool {
+    let names = frame.streams().map(|stream| hasher.stream(stream.name));
+    names.eq(frame.heads().map(|(stream_hash, ..)| stream_hash))
 }
 
 /// Fill `entry` with what a frame adds to the index. The buffers of `entry` are reused, so that a
