@@ -141,8 +141,8 @@ impl<'a> FrameView<'a> {
         self.check_events()
     }
 
-    /// Check that each event has the number that its stream has reached, and that the numbers end
-    /// at the counts in the streams directory.
+    /// Check that the events of each stream are numbered from 0 without a gap, and that there are as
+    /// many as the streams directory counts.
     fn check_events(&self) -> Option<()> {
         let (mut one, mut several) = ([0], Vec::new());
         let reached: &mut [u32] = if self.header.streams == 1 {

@@ -8,7 +8,8 @@ use crate::bytes::put;
 const SECRET: [u8; 16] = [3; 16];
 const ADDRESS: u64 = 4096;
 
-/// Where the directory of events begins in [`frame`]: two streams, names of two bytes, padding.
+/// The offset of the first event's entry in [`frame`]: after two streams, whose names take one byte
+/// each, and padding.
 const ENTRIES: usize = HEADER + 2 * STREAM + 8;
 
 /// Return a frame with events in the streams `a`, `b` and `a`.
