@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import eventbraid as eb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+
+RETRY_TIMEOUT = timedelta(seconds=30)
 
 
 class Money(eb.Int, ge=0):
@@ -242,6 +245,7 @@ class Bank:
         command: eb.Command[Any, Any],
         *,
         retry: eb.RetryPolicy | None = None,
+        retry_timeout: timedelta = RETRY_TIMEOUT,
         rounds: int = 16,
         streams: int = 1_000,
         **options: Any,
@@ -249,6 +253,7 @@ class Bank:
         executor = self._make(
             self.store,
             retry=retry or eb.RetryPolicy(),
+            retry_timeout=retry_timeout,
             discovery_rounds=rounds,
             discovery_streams=streams,
         )

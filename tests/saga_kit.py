@@ -18,9 +18,12 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 SOON = timedelta(milliseconds=1)
+MAXIMUM_CRASHES = 2
 # The next attempt comes long after the test has ended, on a busy machine, too.
-SLEEPY = eb.Retry(attempts=30, first=HOUR, cap=HOUR, jitter="none")
-QUICK = eb.Retry(attempts=3, first=SOON, cap=SOON)
+SLEEPY = eb.RetryPolicy(
+    maximum_attempts=30, initial_delay=HOUR, maximum_delay=HOUR, jitter="none"
+)
+QUICK = eb.RetryPolicy(maximum_attempts=3, initial_delay=SOON, maximum_delay=SOON)
 
 
 @eb.event("saga-kit.noted")
@@ -167,13 +170,13 @@ def timeout_of(receiver: Receiver, step: str) -> timedelta:
 
 def outside(receiver: Receiver, name: str, **options):
     """An external step at the receiver, with a compensation unless told otherwise."""
-    compensation_retry = options.pop(
-        "compensation_retry", replace(QUICK, never=(Declined,))
-    )
+    compensation_retry = options.pop("compensation_retry", QUICK)
     compensation_record = options.pop("compensation_record", None)
     compensatable = options.pop("compensatable", options.get("kind") is None)
     options.setdefault("timeout", timeout_of(receiver, name))
-    options.setdefault("retry", replace(QUICK, never=(Declined,)))
+    options.setdefault("retry", QUICK)
+    options.setdefault("refusals", (Declined,))
+    crashes = options.setdefault("maximum_crashes", MAXIMUM_CRASHES)
     options.setdefault("record", note(name))
     options.setdefault(
         "then", lambda trip, receipt: replace(trip, receipts=(*trip.receipts, receipt))
@@ -197,6 +200,8 @@ def outside(receiver: Receiver, name: str, **options):
     return step.compensated_by(
         compensate,
         retry=compensation_retry,
+        refusals=(Declined,),
+        maximum_crashes=crashes,
         timeout=timeout_of(receiver, f"compensate {name}"),
         record=compensation_record,
     )
@@ -205,13 +210,18 @@ def outside(receiver: Receiver, name: str, **options):
 def inside(name: str, *, unless: str = "", **options):
     """A local step that notes its name, with a compensation that notes its own."""
     compensate_unless = options.pop("compensate_unless", "")
-    compensate_retry = options.pop("compensate_retry", eb.Retry(attempts=1))
+    compensate_retry = options.pop(
+        "compensate_retry", eb.RetryPolicy(maximum_attempts=1)
+    )
     compensatable = options.get("kind") is not eb.StepKind.RETRIABLE
+    crashes = options.setdefault("maximum_crashes", MAXIMUM_CRASHES)
     step = eb.local_step(name, note(name, unless=unless), **options)
     if not compensatable:
         return step
     return step.compensated_by(
-        note(f"compensate {name}", unless=compensate_unless), retry=compensate_retry
+        note(f"compensate {name}", unless=compensate_unless),
+        retry=compensate_retry,
+        maximum_crashes=crashes,
     )
 
 

@@ -65,7 +65,6 @@ if TYPE_CHECKING:
         Lease,
     )
     from eventbraid.saga import (
-        Retry,
         Saga,
         SagaCoordinator,
         SagaHandle,
@@ -124,7 +123,6 @@ __all__ = [
     "OutcomeUnknown",
     "Recorded",
     "RecordedEvent",
-    "Retry",
     "RetryPolicy",
     "Saga",
     "SagaCoordinator",

@@ -507,7 +507,8 @@ class RetriesExhausted(CommandError):
         self.last = last
         super().__init__(
             f"gave up after {attempts} attempts; the last one failed: {last}; "
-            "retry later, or allow more attempts in the RetryPolicy"
+            "retry later, or allow more attempts by RetryPolicy.maximum_attempts, or "
+            "more time by retry_timeout"
         )
 
 

@@ -46,7 +46,9 @@ signed = eb.Saga(
             "sign",
             sign,
             timeout=600 * SECOND,
-            retry=eb.Retry(attempts=3, first=timedelta(milliseconds=1)),
+            retry=eb.RetryPolicy(
+                maximum_attempts=3, initial_delay=timedelta(milliseconds=1)
+            ),
             then=lambda _, pid: str(pid),
         ).without_compensation()
     ],

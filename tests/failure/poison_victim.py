@@ -12,14 +12,11 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 
 import anyio
 
 import eventbraid as eb
-from tests.saga_kit import QUICK, SECOND, SOON, Trip, inside, note, trip
-
-RETRY = eb.Retry(attempts=3, first=SOON, cap=SOON, never=(PermissionError,))
+from tests.saga_kit import QUICK, SECOND, Trip, inside, note, trip
 
 
 def die(*_):
@@ -58,8 +55,15 @@ async def linger(context: eb.StepContext[Trip]) -> str:
 
 
 def external(name, action, undone_by=compensate, **options):
-    step = eb.step(name, action, timeout=60 * SECOND, retry=RETRY, **options)
-    return step.compensated_by(undone_by, retry=replace(RETRY, never=()))
+    step = eb.step(
+        name,
+        action,
+        timeout=60 * SECOND,
+        retry=QUICK,
+        refusals=(PermissionError,),
+        **options,
+    )
+    return step.compensated_by(undone_by, retry=QUICK)
 
 
 def poisonous(where: str) -> eb.Saga[Trip]:

@@ -24,8 +24,8 @@ import eventbraid as eb
 from tests.saga_kit import QUICK, SECOND, Declined, Trip, inside, note, trip
 
 # The process is killed during its calls on purpose, often during the same call several
-# times in a row. The default budget of crashes would then end the saga as stuck.
-KILLED = replace(QUICK, crashes=100)
+# times in a row. With the default maximum of crashes, the saga would then be stuck.
+MAXIMUM_CRASHES = 100
 
 
 class Victim:
@@ -75,15 +75,23 @@ def outside(receiver: LedgerReceiver, name: str):
         name,
         act,
         timeout=60 * SECOND,
-        retry=replace(KILLED, attempts=100, never=(Declined,)),
+        retry=replace(QUICK, maximum_attempts=100),
+        refusals=(Declined,),
+        maximum_crashes=MAXIMUM_CRASHES,
         record=note(name),
     )
-    return step.compensated_by(compensate, retry=replace(KILLED, attempts=None))
+    return step.compensated_by(
+        compensate,
+        retry=replace(QUICK, maximum_attempts="unlimited"),
+        maximum_crashes=MAXIMUM_CRASHES,
+    )
 
 
 def local(name: str):
-    retry = replace(KILLED, attempts=1)
-    return inside(name, retry=retry, compensate_retry=retry)
+    once = replace(QUICK, maximum_attempts=1)
+    return inside(
+        name, retry=once, compensate_retry=once, maximum_crashes=MAXIMUM_CRASHES
+    )
 
 
 async def main(store: str, ledger: str, sagas: int, moment: int) -> None:

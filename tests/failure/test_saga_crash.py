@@ -17,7 +17,7 @@ import pytest
 
 import eventbraid as eb
 from tests.saga_kit import (
-    QUICK,
+    MAXIMUM_CRASHES,
     Crash,
     Declined,
     MortalStore,
@@ -210,7 +210,7 @@ async def test_a_saga_whose_call_always_ends_the_process_becomes_stuck():
     receiver = DeadlyReceiver()
     async with eb.open_async("memory:") as store:
         saga = trip(outside(receiver, "pay"))
-        for _ in range(2 + QUICK.crashes):
+        for _ in range(2 + MAXIMUM_CRASHES):
             mortal = MortalStore(store)
             receiver.mortal, receiver.kills_at = mortal, receiver.called + 1
             receiver.after = True
@@ -219,7 +219,7 @@ async def test_a_saga_whose_call_always_ends_the_process_becomes_stuck():
         end = await drive(store, saga)
         assert end.outcome is eb.SagaOutcome.STUCK
         assert "the process ended 2 times during the call of step 'pay'" in end.failure
-        assert receiver.calls["saga-1/pay/1"] == 2 + QUICK.crashes
+        assert receiver.calls["saga-1/pay/1"] == 2 + MAXIMUM_CRASHES
         # A person may have it compensated all the same.
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.cancel("saga-1", reason="the bank's library crashes")

@@ -29,7 +29,7 @@ from tests.saga_kit import (
 pytestmark = pytest.mark.anyio
 SOON = 60
 # Not `SECOND`: no other saga may have the declaration.
-SLEEPY = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
+SLEEPY = eb.RetryPolicy(maximum_attempts=30, initial_delay=30 * SECOND, jitter="none")
 
 
 @pytest.fixture

@@ -47,16 +47,19 @@ async def refuse(_: eb.StepContext[dict], did: object) -> None:
 def stuck_store(tmp_path_factory):
     """A store with a stuck saga of hostile texts, and foreign records beside it."""
     path = tmp_path_factory.mktemp("terminal") / "shop.braid"
-    once = eb.Retry(attempts=1, never=(Declined,))
+    once = eb.RetryPolicy(maximum_attempts=1)
+    refusals = (Declined,)
     second = timedelta(seconds=2)
     saga = eb.Saga(
         "hostile",
         dict,
         steps=[
             eb.step("pay [/x] [red]", authorize, timeout=second).compensated_by(
-                refuse, retry=once
+                refuse, retry=once, refusals=refusals
             ),
-            eb.step("ship", decline, timeout=second, retry=once).without_compensation(),
+            eb.step(
+                "ship", decline, timeout=second, retry=once, refusals=refusals
+            ).without_compensation(),
         ],
     )
 

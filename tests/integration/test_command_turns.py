@@ -27,7 +27,7 @@ from tests.commands import Account, AccountEvent, Deposit, Deposited, Money, raw
 
 A = "account-a"
 ONE = Deposit(account=A, amount=Money(1))
-POLICY = eb.RetryPolicy(within=timedelta(minutes=20))
+RETRY_TIMEOUT = timedelta(minutes=20)
 SOON = 30.0
 """Seconds: far more than a turn lasts, far less than a command may take in all."""
 WAITING = 200
@@ -66,7 +66,7 @@ class HeldTurn:
 
     def __enter__(self) -> Self:
         gates[:] = self._gates
-        executor = eb.Executor(self._store, retry=POLICY)
+        executor = eb.Executor(self._store, retry_timeout=RETRY_TIMEOUT)
         self.done = self._pool.submit(executor.execute, Gated(account=A))
         assert self._gates[0][0].wait(60)
         # It conflicts, and has the turn in its second attempt.
@@ -97,7 +97,7 @@ def waiting_in(store: eb.EventStore, loop: asyncio.AbstractEventLoop, count: int
     """Run a loop until commands of it wait for their turn; give their tasks."""
     queue = queues_of(store.coordination).get()._queues[A]
     before = len(queue)
-    executor = eb.AsyncExecutor(store.as_async(), retry=POLICY)
+    executor = eb.AsyncExecutor(store.as_async(), retry_timeout=RETRY_TIMEOUT)
     tasks = [loop.create_task(executor.execute(ONE)) for _ in range(count)]
 
     async def until_they_wait() -> None:
@@ -116,7 +116,7 @@ def in_thread(function, *arguments):
 
 def executes_soon(store: eb.EventStore) -> eb.Executed:
     began = time.monotonic()
-    done = in_thread(eb.Executor(store, retry=POLICY).execute, ONE)
+    done = in_thread(eb.Executor(store, retry_timeout=RETRY_TIMEOUT).execute, ONE)
     assert time.monotonic() - began < SOON
     return done
 
@@ -197,8 +197,8 @@ def test_a_blocking_command_beside_tasks_of_its_loop_does_not_stop_the_loop(
     async def main() -> tuple[float, int]:
         async with eb.open_async(tmp_path / "beside.braid") as store:
             tasks = 20
-            later = eb.AsyncExecutor(store, retry=POLICY)
-            now = eb.Executor(store.as_sync(), retry=POLICY)
+            later = eb.AsyncExecutor(store, retry_timeout=RETRY_TIMEOUT)
+            now = eb.Executor(store.as_sync(), retry_timeout=RETRY_TIMEOUT)
             longest, executed = 0.0, 0
             async with anyio.create_task_group() as group:
                 for _ in range(tasks):
@@ -223,7 +223,7 @@ def test_a_blocking_command_inside_of_a_command_that_has_the_turn_does_not_wait(
                 store.append([raw(A, Deposited(Money(1)))])
             if state == 1:
                 began = time.monotonic()
-                eb.Executor(store, retry=POLICY).execute(ONE)
+                eb.Executor(store, retry_timeout=RETRY_TIMEOUT).execute(ONE)
                 times.append(time.monotonic() - began)
             return super().decide(state)
 
@@ -237,7 +237,7 @@ def test_loops_in_many_threads_may_come_and_go(store):
     """Each with its own `asyncio.run`, some of them cancelled in the queue."""
 
     async def some(count: int) -> int:
-        executor = eb.AsyncExecutor(store.as_async(), retry=POLICY)
+        executor = eb.AsyncExecutor(store.as_async(), retry_timeout=RETRY_TIMEOUT)
         tasks = [asyncio.create_task(executor.execute(ONE)) for _ in range(count)]
         await asyncio.sleep(0.001)
         tasks[-1].cancel()

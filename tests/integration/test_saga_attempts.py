@@ -87,11 +87,11 @@ async def test_a_base_exception_ends_its_own_attempt_only(store, error):
     assert outcome is eb.SagaOutcome.COMPENSATED
 
 
-async def test_a_base_exception_of_never_is_a_refusal(store):
+async def test_a_base_exception_can_be_a_refusal(store):
     async def act():
         raise Odd
 
-    saga = acting(act, retry=eb.Retry(never=(Odd,)))
+    saga = acting(act, refusals=(Odd,))
     assert await ends_beside_another(store, saga) is eb.SagaOutcome.COMPENSATED
 
 
@@ -132,8 +132,9 @@ async def test_a_group_of_any_depth_ends_its_own_attempt_only(store, proves):
             error = ExceptionGroup("one more level", [error])
         raise error
 
-    retry = eb.Retry(attempts=2, first=0.001 * SECOND, never=(OSError,) * proves)
-    outcome = await ends_beside_another(store, acting(act, retry=retry))
+    retry = eb.RetryPolicy(maximum_attempts=2, initial_delay=0.001 * SECOND)
+    saga = acting(act, retry=retry, refusals=(OSError,) * proves)
+    outcome = await ends_beside_another(store, saga)
     assert outcome is eb.SagaOutcome.COMPENSATED
     assert len(attempts) == (1 if proves else 2)
 
@@ -323,7 +324,9 @@ async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, 
         asyncio.get_running_loop().call_later(delay, task.cancel)
 
     receiver = Receiver(plan={"pay": ["drop", "drop", "ok"]})
-    retry = eb.Retry(attempts=3, first=0.05 * SECOND, jitter="none")
+    retry = eb.RetryPolicy(
+        maximum_attempts=3, initial_delay=0.05 * SECOND, jitter="none"
+    )
 
     async def action(context: eb.StepContext[Trip]) -> str:
         await act()

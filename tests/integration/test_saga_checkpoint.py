@@ -42,8 +42,8 @@ async def store():
 def saga():
     receiver = Receiver()
     # A crash in a test isn't the fault of the call that it interrupts.
-    retry = eb.Retry(crashes=1_000)
-    return trip(inside("book", retry=retry), outside(receiver, "pay", retry=retry))
+    crashes = {"maximum_crashes": 1_000}
+    return trip(inside("book", **crashes), outside(receiver, "pay", **crashes))
 
 
 async def truth(store) -> set[str]:

@@ -24,7 +24,12 @@ SOON = 60
 """Seconds: far more than a saga takes, far less than a jump of the wall clock."""
 LONGER_THAN_A_JUMP = 2.5
 """Seconds: a clock that is wrong for 0.1 s is not confirmed, on a busy machine neither."""
-SHORTLY = eb.Retry(attempts=3, first=0.05 * SECOND, cap=0.05 * SECOND, jitter="none")
+SHORTLY = eb.RetryPolicy(
+    maximum_attempts=3,
+    initial_delay=0.05 * SECOND,
+    maximum_delay=0.05 * SECOND,
+    jitter="none",
+)
 
 
 @pytest.fixture
@@ -132,7 +137,11 @@ async def test_a_deadline_passes_in_time_after_the_wall_clock_was_set_back(
     store, receiver, wall
 ):
     receiver.plan["pay"] = ["drop"]
-    patient = eb.Retry(attempts=None, first=0.01 * SECOND, cap=0.01 * SECOND)
+    patient = eb.RetryPolicy(
+        maximum_attempts="unlimited",
+        initial_delay=0.01 * SECOND,
+        maximum_delay=0.01 * SECOND,
+    )
     saga = trip(
         outside(receiver, "pay", retry=patient), deadline=timedelta(seconds=0.4)
     )
@@ -179,8 +188,11 @@ async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_rest
 ):
     """In the time that the declaration allows, also during a long pause."""
     receiver.plan["pay"] = ["drop"]
-    patient = eb.Retry(
-        attempts=None, first=pause * SECOND, cap=pause * SECOND, jitter="none"
+    patient = eb.RetryPolicy(
+        maximum_attempts="unlimited",
+        initial_delay=pause * SECOND,
+        maximum_delay=pause * SECOND,
+        jitter="none",
     )
     # Longer than a busy machine takes for the first attempt.
     deadline = timedelta(seconds=2)

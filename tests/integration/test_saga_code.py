@@ -36,7 +36,12 @@ pytestmark = pytest.mark.anyio
 IDS = [f"saga-{n}" for n in range(40)]
 SOON = 60
 # A receiver that stays out of reach for the length of a test does not use it up.
-PERSISTENT = eb.Retry(attempts=10_000, first=0.2 * SECOND, cap=SECOND, jitter="none")
+PERSISTENT = eb.RetryPolicy(
+    maximum_attempts=10_000,
+    initial_delay=0.2 * SECOND,
+    maximum_delay=SECOND,
+    jitter="none",
+)
 ATTENTION = "saga-attention"
 
 

@@ -32,7 +32,7 @@ from tests.saga_kit import (
 )
 
 pytestmark = pytest.mark.anyio
-SLOW = replace(SLEEPY, attempts=None)
+SLOW = replace(SLEEPY, maximum_attempts="unlimited")
 
 
 @pytest.fixture
@@ -159,7 +159,9 @@ async def test_numbers_that_make_no_sense_are_refused(store, receiver):
 async def test_no_limit_may_be_said_for_each_duration(store, receiver):
     """As `timedelta.max`, which no clock can add to its time."""
     endless = timedelta.max
-    patient = eb.Retry(attempts=2, first=endless, cap=endless)
+    patient = eb.RetryPolicy(
+        maximum_attempts=2, initial_delay=endless, maximum_delay=endless
+    )
     receiver.plan = {"ship": ["decline"]}
     saga = trip(
         outside(receiver, "pay", timeout=endless, retry=patient),
@@ -178,7 +180,9 @@ async def test_no_limit_may_be_said_for_each_duration(store, receiver):
 
 async def test_a_saga_in_an_endless_pause_is_cancelled_at_once(store, receiver):
     receiver.plan = {"pay": ["drop"]}
-    endless = eb.Retry(first=timedelta.max, cap=timedelta.max, jitter="none")
+    endless = eb.RetryPolicy(
+        initial_delay=timedelta.max, maximum_delay=timedelta.max, jitter="none"
+    )
     saga = trip(outside(receiver, "pay", retry=endless))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -485,7 +489,9 @@ async def _open_later(gate):
 
 async def test_leaving_does_not_wait_for_the_next_attempt(store, receiver):
     receiver.plan["pay"] = ["drop", "ok"]
-    saga = trip(outside(receiver, "pay", retry=replace(SLOW, first=0.05 * SECOND)))
+    saga = trip(
+        outside(receiver, "pay", retry=replace(SLOW, initial_delay=0.05 * SECOND))
+    )
     with anyio.fail_after(60):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.start(saga, Trip("mia"), id="saga-1")

@@ -195,7 +195,7 @@ async def test_a_coordinator_with_corrected_code_resumes_a_blocked_saga(
 async def test_a_defect_spends_no_attempt(store):
     """The only attempt is still there after three programs with the bug."""
     bug = Bug(TypeError("oops"))
-    saga = trip(acting(bug, retry=eb.Retry(attempts=1)))
+    saga = trip(acting(bug, retry=eb.RetryPolicy(maximum_attempts=1)))
     await blocked(store, saga)
     for _ in range(2):
         with pytest.raises(eb.errors.SagaBlocked):
@@ -261,13 +261,12 @@ async def test_other_exceptions_are_retried_as_before(store, error):
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
     assert ended.outcome is eb.SagaOutcome.COMPENSATED
-    assert bug.calls == QUICK.attempts
+    assert bug.calls == QUICK.maximum_attempts
 
 
-async def test_an_exception_of_never_is_no_defect(store):
+async def test_a_refusal_is_no_defect(store):
     bug = Bug(KeyError("no such customer"))
-    retry = replace(QUICK, never=(KeyError,))
-    saga = trip(acting(bug, retry=retry))
+    saga = trip(acting(bug, refusals=(KeyError,)))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
@@ -288,7 +287,7 @@ async def test_the_exceptions_that_are_defects_can_be_chosen(store, of_step):
         handle = await coordinator.start(saga, Trip("mia"), id="saga-2")
         ended = await handle.result(timeout=SOON)
     assert ended.outcome is eb.SagaOutcome.COMPENSATED
-    assert bug.calls == QUICK.attempts
+    assert bug.calls == QUICK.maximum_attempts
 
 
 @pytest.mark.parametrize("wrong", [TypeError, ["x"], ("TypeError",), (int,)])
@@ -684,7 +683,9 @@ def compensating(bug: Bug, name: str = "pay", **options):
         bug()
 
     return eb.step(name, act, timeout=MINUTE).compensated_by(
-        compensate, retry=options.pop("retry", eb.Retry(attempts=1)), **options
+        compensate,
+        retry=options.pop("retry", eb.RetryPolicy(maximum_attempts=1)),
+        **options,
     )
 
 
@@ -948,7 +949,7 @@ async def test_each_failed_attempt_is_reported_with_its_traceback(
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result(timeout=SOON)
     reported = logged(caplog, logging.WARNING)
-    assert len(reported) == QUICK.attempts
+    assert len(reported) == QUICK.maximum_attempts
     for number, record in enumerate(reported, 1):
         assert f"'pay' of saga 'saga-1' failed in attempt {number}" in record.message
         assert record.exc_info[0] is ConnectionError

@@ -69,7 +69,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
                 "book",
                 book,
                 timeout=MINUTE,
-                retry=eb.Retry(attempts=1),
+                retry=eb.RetryPolicy(maximum_attempts=1),
                 otherwise=lambda _c, _f: Write(note="doubtnote-1"),
             ).compensated_by(unbook),
             eb.local_step(
@@ -101,7 +101,7 @@ async def test_an_inner_task_that_was_cancelled_is_a_lost_answer(store):
         str,
         steps=[
             eb.step(
-                "act", act, timeout=MINUTE, retry=eb.Retry(attempts=1)
+                "act", act, timeout=MINUTE, retry=eb.RetryPolicy(maximum_attempts=1)
             ).without_compensation()
         ],
     )
@@ -179,7 +179,7 @@ async def test_a_failure_that_is_no_text_is_recorded_all_the_same(store):
         str,
         steps=[
             eb.step(
-                "act", act, timeout=MINUTE, retry=eb.Retry(attempts=1)
+                "act", act, timeout=MINUTE, retry=eb.RetryPolicy(maximum_attempts=1)
             ).without_compensation()
         ],
     )

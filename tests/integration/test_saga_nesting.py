@@ -16,7 +16,7 @@ from tests.saga_kit import SECOND
 
 pytestmark = pytest.mark.anyio
 
-ONCE = eb.Retry(attempts=1)
+ONCE = eb.RetryPolicy(maximum_attempts=1)
 # Far longer than any of it takes on a busy machine, and short enough for the test to end.
 TIMEOUT = timedelta(seconds=60)
 
@@ -165,7 +165,7 @@ async def test_a_compensation_starts_a_saga_and_waits_for_it(store):
             compensate, retry=ONCE, timeout=TIMEOUT
         ),
         eb.step(
-            "fail", fail, timeout=TIMEOUT, retry=eb.Retry(never=(PermissionError,))
+            "fail", fail, timeout=TIMEOUT, refusals=(PermissionError,)
         ).without_compensation(),
     ]
     saga = eb.Saga("failing", int, steps=steps)
@@ -256,7 +256,9 @@ async def test_a_step_that_waits_does_not_hold_back_the_end_of_its_coordinator(s
 
     leave = anyio.Event()
     family = Family(acting)
-    step = eb.step("act", family.act, timeout=TIMEOUT, retry=eb.Retry(attempts=2))
+    step = eb.step(
+        "act", family.act, timeout=TIMEOUT, retry=eb.RetryPolicy(maximum_attempts=2)
+    )
     family.saga = eb.Saga("family", int, steps=[step.without_compensation()])
     with anyio.fail_after(TIMEOUT.total_seconds() / 2):
         async with eb.SagaCoordinator(store, [family.saga]) as family.coordinator:

@@ -66,7 +66,9 @@ async def compensated(store):
 
 
 async def past_its_deadline(store):
-    retry = eb.Retry(attempts=None, first=SECOND, cap=SECOND)
+    retry = eb.RetryPolicy(
+        maximum_attempts="unlimited", initial_delay=SECOND, maximum_delay=SECOND
+    )
     saga = trip(
         inside("book"),
         outside(Receiver({"pay": ["drop"]}), "pay", retry=retry),
@@ -135,7 +137,11 @@ async def unfoldable_when_it_is_read_back(store):
         raise ZeroDivisionError
 
     receiver = Receiver({"ship": ["drop"]})
-    retry = eb.Retry(attempts=None, first=60 * SECOND, cap=60 * SECOND)
+    retry = eb.RetryPolicy(
+        maximum_attempts="unlimited",
+        initial_delay=60 * SECOND,
+        maximum_delay=60 * SECOND,
+    )
     ship = outside(receiver, "ship", retry=retry)
     async with eb.SagaCoordinator(
         store, [saga := trip(outside(receiver, "pay"), ship)]

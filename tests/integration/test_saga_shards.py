@@ -167,7 +167,9 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
             "pay",
             act,
             timeout=30 * SECOND,
-            retry=eb.Retry(attempts=3, first=timedelta(milliseconds=1)),
+            retry=eb.RetryPolicy(
+                maximum_attempts=3, initial_delay=timedelta(milliseconds=1)
+            ),
             then=lambda state, receipt: Trip(state.who, (receipt,)),
         ).without_compensation()
     )

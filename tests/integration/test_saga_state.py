@@ -93,8 +93,13 @@ class Watched:
         second = eb.local_step(
             "make", self.make, skip_if=self.skip_if, otherwise=self.otherwise
         )
-        never = eb.Retry(attempts=1, never=(PermissionError,))
-        last = eb.step("fail", self.fail, timeout=MINUTE, retry=never)
+        last = eb.step(
+            "fail",
+            self.fail,
+            timeout=MINUTE,
+            retry=eb.RetryPolicy(maximum_attempts=1),
+            refusals=(PermissionError,),
+        )
         steps = [first, second, last.without_compensation()]
         return eb.Saga("watched", dict, steps=steps)
 

@@ -7,6 +7,7 @@ step, a failure that leaves something standing.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import anyio
 import pytest
@@ -279,7 +280,7 @@ async def test_an_outcome_that_stays_unknown_is_compensated_by_its_key(
     receiver.plan["ship"] = [trouble]
     end = await ended(store, journey(receiver))
     assert end.outcome is eb.SagaOutcome.COMPENSATED
-    assert receiver.calls["saga-1/ship/1"] == QUICK.attempts
+    assert receiver.calls["saga-1/ship/1"] == QUICK.maximum_attempts
     assert receiver.voided == {"saga-1/ship/1", "saga-1/pay/1"}
     assert receiver.standing() == []
 
@@ -345,7 +346,7 @@ async def test_a_retriable_step_is_tried_until_it_succeeds(store, receiver):
             receiver,
             "tell",
             kind=eb.StepKind.RETRIABLE,
-            retry=replace(QUICK, attempts=None),
+            retry=replace(QUICK, maximum_attempts="unlimited"),
         ),
     )
     assert (await ended(store, saga)).outcome is eb.SagaOutcome.COMPLETED
@@ -493,9 +494,10 @@ async def test_compensations_are_retried(store, receiver):
     assert receiver.standing() == []
 
 
-async def test_exceptions_of_never_are_not_retried(store, receiver):
+async def test_refusals_are_not_retried(store, receiver):
     receiver.plan["pay"] = ["decline"]
-    saga = trip(outside(receiver, "pay", retry=eb.Retry(attempts=9, never=(Declined,))))
+    retry = eb.RetryPolicy(maximum_attempts=9)
+    saga = trip(outside(receiver, "pay", retry=retry, refusals=(Declined,)))
     await ended(store, saga)
     assert receiver.calls["saga-1/pay/1"] == 1
 
@@ -512,7 +514,7 @@ async def test_a_compensation_whose_command_is_refused_waits_for_a_person(
     assert end.outcome is eb.SagaOutcome.STUCK
     assert "it is compensated, but its command was refused: closed" in end.failure
     # It was tried again with the same key, so the receiver did it once.
-    assert receiver.calls["saga-1/pay/1/undo"] == QUICK.attempts
+    assert receiver.calls["saga-1/pay/1/undo"] == QUICK.maximum_attempts
     assert receiver.log == ["pay", "compensate pay"]
 
 
@@ -558,19 +560,27 @@ class Contended(MortalStore):
 LEDGER = "ledger-saga-1"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"command_retry": eb.RetryPolicy(maximum_attempts=1)},
+        {"command_retry_timeout": timedelta(0)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
 async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_done(
-    store, receiver
+    store, receiver, options, caplog
 ):
     """Contention is nobody's failure: no saga is compensated, no receiver is called again."""
-    impatient = eb.RetryPolicy(attempts=1)
     saga = journey(receiver)
-    end = await ended(Contended(store, "book"), saga, command_retry=impatient)
+    end = await ended(Contended(store, "book"), saga, **options)
     assert end.outcome is eb.SagaOutcome.COMPLETED
+    assert "failed in each of 1 attempts" in caplog.text
     assert await notes(store, "saga-1") == ["book", "pay", "ship"]
 
 
 async def test_an_answer_is_recorded_without_another_call(store, receiver):
-    impatient = eb.RetryPolicy(attempts=1)
+    impatient = eb.RetryPolicy(maximum_attempts=1)
     saga = journey(receiver)
     end = await ended(Contended(store, "pay"), saga, command_retry=impatient)
     assert end.outcome is eb.SagaOutcome.COMPLETED
@@ -588,5 +598,5 @@ async def test_a_pivot_whose_command_is_refused_waits_for_a_person(store, receiv
     end = await ended(store, saga)
     assert end.outcome is eb.SagaOutcome.STUCK
     assert "it happened, but its command was refused: closed" in end.failure
-    assert receiver.calls["saga-1/pay/1"] == QUICK.attempts
+    assert receiver.calls["saga-1/pay/1"] == QUICK.maximum_attempts
     assert receiver.standing() == ["pay"]

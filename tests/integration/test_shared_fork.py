@@ -321,7 +321,7 @@ def test_workers_of_a_prepared_parent_share_its_store(location):
         from tests.commands import Deposit, Money
         store = eb.open(location)
         # Processes don't queue for a stream as threads do, so they lose more often.
-        executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=1000))
+        executor = eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=1000))
 
         def serve():
             for _ in range(20):

@@ -170,14 +170,14 @@ def test_exactly_one_process_wins_each_version(store, location):
 
 def test_commands_of_several_processes_lose_no_event(store, location):
     # Processes don't queue for a stream as threads do, so they lose more often.
-    executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=1000))
+    executor = eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=1000))
     many = """
         (lambda commands, executor: [
             executor.execute(commands.Deposit(account="account-1", amount=commands.Money(1)))
             for _ in range(30)
         ] and True)(
             __import__("tests.commands").commands,
-            eb.Executor(store, retry=eb.RetryPolicy(attempts=1000)),
+            eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=1000)),
         )
     """
     with peers(location, 2) as others:

@@ -147,7 +147,6 @@ async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_decline
         if is_declined:
             raise Declined
 
-    once = eb.Retry(attempts=1, never=(Declined,))
     saga = eb.Saga(
         "protocol-test",
         str,
@@ -156,7 +155,13 @@ async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_decline
             eb.local_step(
                 "count", lambda context: Raise(counter="counter-1")
             ).without_compensation(),
-            eb.step("ship", ship, timeout=MINUTE, retry=once).without_compensation(),
+            eb.step(
+                "ship",
+                ship,
+                timeout=MINUTE,
+                retry=eb.RetryPolicy(maximum_attempts=1),
+                refusals=(Declined,),
+            ).without_compensation(),
         ],
     )
     with anyio.fail_after(60):
@@ -180,7 +185,7 @@ async def test_a_coordinator_resumes_sagas_of_another_one_on_any_store(store):
         if len(attempts) == 1:
             raise ConnectionError
 
-    slow = eb.Retry(attempts=5, first=SECOND / 10, jitter="none")
+    slow = eb.RetryPolicy(maximum_attempts=5, initial_delay=SECOND / 10, jitter="none")
     saga = eb.Saga(
         "protocol-test-resumed",
         str,

@@ -95,11 +95,14 @@ def shop(receiver: Receiver) -> eb.Saga[Order]:
             name,
             act,
             timeout=0.01 * SECOND,
-            retry=replace(QUICK, never=(Declined,)),
+            retry=QUICK,
+            refusals=(Declined,),
             **options,
         )
         return step.compensated_by(
-            compensate, retry=replace(QUICK, attempts=None), timeout=0.01 * SECOND
+            compensate,
+            retry=replace(QUICK, maximum_attempts="unlimited"),
+            timeout=0.01 * SECOND,
         )
 
     def reservation(command):

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 A, B, LIMIT, GROUP = "account-a", "account-b", "limit-eu", "group-1"
 TRANSFER = Transfer(source=A, target=B, limit=LIMIT, amount=Money(100))
-ONCE = eb.RetryPolicy(attempts=1)
+ONCE = eb.RetryPolicy(maximum_attempts=1)
 
 
 async def settled(answer: Any) -> Any:
@@ -511,7 +511,8 @@ async def test_24_attempts_are_limited(bank):
         bank.store.before.append([raw(A, Deposited(Money(n)))])
     with pytest.raises(eb.errors.RetriesExhausted) as exhausted:
         await bank.execute(
-            Deposit(account=A, amount=Money(1)), retry=eb.RetryPolicy(attempts=3)
+            Deposit(account=A, amount=Money(1)),
+            retry=eb.RetryPolicy(maximum_attempts=3),
         )
     assert exhausted.value.attempts == 3
     assert isinstance(exhausted.value.last, eb.VersionConflict)
@@ -523,14 +524,16 @@ async def test_24_time_is_limited(bank):
     for n in range(50):
         bank.store.before.append([raw(A, Deposited(Money(n)))])
     retry = eb.RetryPolicy(
-        attempts=1000,
-        first=timedelta(milliseconds=20),
-        factor=1,
+        maximum_attempts=1000,
+        initial_delay=timedelta(milliseconds=20),
+        backoff_factor=1,
         jitter="none",
-        within=timedelta(milliseconds=50),
     )
+    command = Deposit(account=A, amount=Money(1))
     with pytest.raises(eb.errors.RetriesExhausted) as exhausted:
-        await bank.execute(Deposit(account=A, amount=Money(1)), retry=retry)
+        await bank.execute(
+            command, retry=retry, retry_timeout=timedelta(milliseconds=50)
+        )
     assert 1 <= exhausted.value.attempts <= 4
 
 
@@ -548,7 +551,9 @@ async def test_no_attempt_begins_after_the_deadline(bank):
         assert (late.value.command, late.value.attempts) == ("Deposit", 0)
     assert bank.store.asked == []
     bank.store.before.append([raw(A, Deposited(Money(1)))])
-    slow = eb.RetryPolicy(first=timedelta(seconds=9), cap=timedelta(9), jitter="none")
+    slow = eb.RetryPolicy(
+        initial_delay=timedelta(seconds=9), maximum_delay=timedelta(9), jitter="none"
+    )
     with pytest.raises(eb.errors.DeadlineExceeded) as late:
         await bank.execute(deposit, retry=slow, deadline=timedelta(seconds=5))
     assert late.value.attempts == 1

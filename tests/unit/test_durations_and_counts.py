@@ -37,31 +37,21 @@ def test_what_is_no_duration_is_refused_by_its_name(value):
         validate_duration("wait", value)
 
 
-def test_a_policy_may_have_endless_durations():
-    policy = eb.RetryPolicy(first=ENDLESS, cap=ENDLESS, within=ENDLESS, jitter="none")
-    assert policy.pause(1) == LONGEST_DURATION.total_seconds()
-    assert policy.pause(2**80) == LONGEST_DURATION.total_seconds()
-
-
-@pytest.mark.parametrize("name", ["first", "cap", "within"])
-def test_a_policy_refuses_what_is_no_duration(name):
-    with pytest.raises(eb.errors.InvalidArgument, match=f"RetryPolicy.{name}"):
-        eb.RetryPolicy(**{name: 5})
-
-
-@pytest.mark.parametrize("factor", [float("nan"), float("inf"), "2", None], ids=str)
-def test_a_policy_refuses_a_factor_that_is_no_number(factor):
-    with pytest.raises(eb.errors.InvalidArgument, match=r"RetryPolicy\.factor"):
-        eb.RetryPolicy(factor=factor)
+@pytest.mark.parametrize("executor_class", [eb.Executor, eb.AsyncExecutor])
+@pytest.mark.parametrize("wrong", [5, -timedelta(seconds=1)], ids=str)
+def test_an_executor_refuses_an_invalid_retry_timeout(executor_class, wrong):
+    with eb.open("memory:") as store:
+        asked = store if executor_class is eb.Executor else store.as_async()
+        with pytest.raises(eb.errors.InvalidArgument, match="invalid retry_timeout"):
+            executor_class(asked, retry_timeout=wrong)
 
 
 @pytest.mark.parametrize(
     "deadline", [ENDLESS, datetime.max.replace(tzinfo=UTC)], ids=["timedelta", "date"]
 )
 def test_a_command_may_have_an_endless_deadline_and_still_conflict(deadline):
-    policy = eb.RetryPolicy(within=ENDLESS)
     with eb.open("memory:") as store:
-        executor = eb.Executor(store, retry=policy)
+        executor = eb.Executor(store, retry_timeout=ENDLESS)
 
         class Interrupted(Deposit):
             def decide(self, state, /):
@@ -145,7 +135,7 @@ def test_an_executor_takes_domain_values_as_its_limits():
     with eb.open("memory:") as store:
         executor = eb.Executor(
             store,
-            retry=eb.RetryPolicy(attempts=Positive(3)),
+            retry=eb.RetryPolicy(maximum_attempts=Positive(3)),
             discovery_rounds=Positive(2),
             discovery_streams=Positive(2),
             remembered_events=Positive(20),

@@ -42,7 +42,7 @@ def test_a_command_that_gives_up_is_reported_with_its_traceback(caplog):
     with eb.open("memory:") as store:
         meddled = SyncMeddled(store)
         meddled.before += [[raw("account-a", Deposited(Money(1)))]] * 2
-        executor = eb.Executor(meddled, retry=eb.RetryPolicy(attempts=2))
+        executor = eb.Executor(meddled, retry=eb.RetryPolicy(maximum_attempts=2))
         with (
             caplog.at_level(logging.DEBUG, "eventbraid"),
             pytest.raises(eb.errors.RetriesExhausted),

@@ -51,7 +51,7 @@ from eventbraid.saga.machine._state import SagaState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-STEADY = eb.Retry(attempts=2, first=SECOND, jitter="none")
+STEADY = eb.RetryPolicy(maximum_attempts=2, initial_delay=SECOND, jitter="none")
 LOST = eb.saga.StepFailure("OSError", "gone", doubt="lost")
 NO = eb.saga.StepFailure("Declined", "no")
 RESULT = msgspec.Raw(b'"r"')
@@ -80,7 +80,7 @@ def inside(name, **options):
     if options.get("kind") is not None:
         return step
     return step.compensated_by(
-        lambda c: None, retry=eb.Retry(attempts=2, jitter="none")
+        lambda c: None, retry=eb.RetryPolicy(maximum_attempts=2, jitter="none")
     )
 
 
@@ -93,7 +93,7 @@ SIMPLE = eb.Saga(
     steps=[
         outside("a"),
         eb.local_step("b", lambda c: None).compensated_by(
-            lambda c: None, retry=eb.Retry(attempts=1)
+            lambda c: None, retry=eb.RetryPolicy(maximum_attempts=1)
         ),
         outside("c"),
     ],
@@ -266,7 +266,7 @@ def test_a_rejected_command_is_not_retried():
 
 def test_a_retriable_local_step_is_retried_when_rejected():
     saga = eb.Saga(
-        "s", int, steps=[inside("r", retry=eb.Retry(jitter="none"), **RETRIABLE)]
+        "s", int, steps=[inside("r", retry=eb.RetryPolicy(jitter="none"), **RETRIABLE)]
     )
     events = decided(saga, started(saga), Failure(NO))
     [record] = events

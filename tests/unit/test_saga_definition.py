@@ -277,47 +277,105 @@ def test_steps_are_values():
 # --- retries --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"attempts": 0},
-        {"first": timedelta(seconds=-1)},
-        {"first": SECOND, "cap": timedelta(milliseconds=1)},
-        {"factor": 0.5},
-        {"factor": 101},
-        {"jitter": "some"},
-        {"never": (1,)},
-    ],
-)
-def test_a_senseless_retry_is_refused(wrong):
-    with pytest.raises(eb.errors.InvalidArgument, match="retry"):
-        eb.Retry(**wrong)
+SHORT = eb.RetryPolicy(maximum_attempts=7, initial_delay=SECOND, jitter="none")
 
 
-def test_delays_grow_to_the_cap():
-    retry = eb.Retry(first=SECOND, factor=3, cap=10 * SECOND, jitter="none")
-    delays = [retry.delay(n).total_seconds() for n in (1, 2, 3, 4, 10_000)]
-    assert delays == [1, 3, 9, 10, 10]
+def local(name="a", **options):
+    return eb.local_step(name, lambda c: None, **options)
+
+
+def schedule_of(rules) -> tuple[int | None, float, float, float, str]:
+    schedule = rules.schedule
+    return (
+        schedule.maximum_attempts,
+        schedule.initial_delay,
+        schedule.maximum_delay,
+        schedule.backoff_factor,
+        schedule.jitter,
+    )
+
+
+RETRIABLE = {"kind": eb.StepKind.RETRIABLE}
+PIVOT = {"kind": eb.StepKind.PIVOT}
+DEFAULTS = {
+    "step": (lambda **o: step(**o).attempt_rules, 5),
+    "local step": (lambda **o: local(**o).attempt_rules, 5),
+    "pivot": (lambda **o: step(**PIVOT, **o).attempt_rules, 5),
+    "retriable step": (lambda **o: step(**RETRIABLE, **o).attempt_rules, None),
+    "retriable local step": (lambda **o: local(**RETRIABLE, **o).attempt_rules, None),
+    "compensation": (
+        lambda **o: step().compensated_by(compensate, **o).compensation_rules,
+        20,
+    ),
+    "local compensation": (
+        lambda **o: local().compensated_by(lambda c: None, **o).compensation_rules,
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("use", DEFAULTS)
+def test_each_use_has_its_own_defaults(use):
+    rules_of, attempts = DEFAULTS[use]
+    expected = (attempts, 0.1, 30.0, 2.0, "full")
+    assert schedule_of(rules_of()) == expected
+    assert schedule_of(rules_of(retry=None)) == expected
+    assert schedule_of(rules_of(retry=eb.RetryPolicy())) == expected
+
+
+@pytest.mark.parametrize("use", DEFAULTS)
+def test_each_use_takes_the_values_of_its_policy(use):
+    rules_of, _ = DEFAULTS[use]
+    rules = rules_of(retry=SHORT)
+    assert schedule_of(rules) == (7, 1.0, 30.0, 2.0, "none")
+    assert [rules.allows_another(n) for n in (6, 7)] == [True, False]
+    assert [rules.delay(n) for n in (1, 2)] == [SECOND, 2 * SECOND]
+
+
+@pytest.mark.parametrize("use", DEFAULTS)
+def test_each_use_has_a_maximum_of_crashes(use):
+    rules_of, _ = DEFAULTS[use]
+    assert rules_of().maximum_crashes == 2
+    assert rules_of(maximum_crashes=9).maximum_crashes == 9
+    with pytest.raises(eb.errors.InvalidArgument, match="maximum_crashes"):
+        rules_of(maximum_crashes=0)
+
+
+EXTERNAL_USES = [use for use in DEFAULTS if "local" not in use]
+
+
+@pytest.mark.parametrize("use", EXTERNAL_USES)
+def test_calls_of_a_receiver_have_refusals(use):
+    rules_of, _ = DEFAULTS[use]
+    assert not rules_of().proves_failure(KeyError("a"))
+    rules = rules_of(refusals=(KeyError, OSError))
+    assert rules.proves_failure(KeyError("a"))
+    assert rules.proves_failure(ConnectionError("of a subclass"))
+    assert not rules.proves_failure(ValueError("another"))
+
+
+@pytest.mark.parametrize("use", EXTERNAL_USES)
+@pytest.mark.parametrize("wrong", [(1,), KeyError, [KeyError], (KeyError("a"),)])
+def test_refusals_must_be_exception_classes(use, wrong):
+    rules_of, _ = DEFAULTS[use]
+    with pytest.raises(eb.errors.InvalidArgument, match="refusals"):
+        rules_of(refusals=wrong)
 
 
 @pytest.mark.parametrize(
     ("jitter", "chance", "seconds"),
     [("full", 0.0, 0.0), ("full", 0.5, 0.5), ("equal", 0.0, 0.5), ("equal", 1.0, 1.0)],
 )
-def test_jitter_spreads_the_delay(jitter, chance, seconds):
-    retry = eb.Retry(first=SECOND, jitter=jitter)
-    assert retry.delay(1, chance=chance).total_seconds() == seconds
-
-
-def test_attempts_are_bounded_or_not():
-    assert [eb.Retry(attempts=2).allows(n) for n in (1, 2)] == [True, False]
-    assert eb.Retry(attempts=None).allows(10**9)
+def test_jitter_spreads_the_delay_of_a_step(jitter, chance, seconds):
+    retry = eb.RetryPolicy(initial_delay=SECOND, jitter=jitter)
+    delay = step(retry=retry).attempt_rules.delay(1, chance=chance)
+    assert delay.total_seconds() == seconds
 
 
 def test_a_group_proves_failure_if_all_of_it_does():
-    retry = eb.Retry(never=(KeyError,))
-    assert retry.proves_failure(ExceptionGroup("g", [KeyError(1), KeyError(2)]))
-    assert not retry.proves_failure(ExceptionGroup("g", [KeyError(1), OSError()]))
+    rules = step(refusals=(KeyError,)).attempt_rules
+    assert rules.proves_failure(ExceptionGroup("g", [KeyError(1), KeyError(2)]))
+    assert not rules.proves_failure(ExceptionGroup("g", [KeyError(1), OSError()]))
 
 
 # --- durations ------------------------------------------------------------------------
@@ -327,9 +385,12 @@ ENDLESS = timedelta.max
 
 @pytest.mark.parametrize("jitter", ["full", "equal", "none"])
 def test_a_retry_may_wait_without_end(jitter):
-    retry = eb.Retry(first=ENDLESS, cap=ENDLESS, factor=100, jitter=jitter)
+    retry = eb.RetryPolicy(
+        initial_delay=ENDLESS, maximum_delay=ENDLESS, backoff_factor=100, jitter=jitter
+    )
+    rules = step(retry=retry).attempt_rules
     for attempt in (1, 10, 10**6):
-        assert NOW + retry.delay(attempt) <= NOW + timedelta(days=36_500)
+        assert NOW + rules.delay(attempt) <= NOW + timedelta(days=36_500)
 
 
 def test_timeouts_and_deadlines_may_be_endless():
@@ -348,6 +409,3 @@ def test_what_is_no_duration_is_refused_where_it_is_given(wrong):
         step().compensated_by(compensate, timeout=wrong)
     with pytest.raises(eb.errors.InvalidSaga, match="saga 's'.*timedelta"):
         eb.Saga("s", int, steps=[compensatable()], deadline=wrong)
-    for name in ("first", "cap"):
-        with pytest.raises(eb.errors.InvalidArgument, match=f"retry {name}.*timedelta"):
-            eb.Retry(**{name: wrong})

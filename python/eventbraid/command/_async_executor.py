@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eventbraid.store import AsyncStore, Expectation
 
 _DEFAULT_RETRY = RetryPolicy()
+_DEFAULT_TIMEOUT = timedelta(seconds=30)
 _DEFAULT_BOUNDS = DiscoveryBounds()
 
 
@@ -36,6 +38,8 @@ class AsyncExecutor:
     Args:
         store: The store, open.
         retry: The policy by which commands are retried after conflicts.
+        retry_timeout: The maximum duration of an execution: no attempt begins after it.
+            More than 100 years (`timedelta.max`) counts as 100 years.
         discovery_rounds: The maximum number of discovery rounds of a command.
         discovery_streams: The maximum number of streams that a command discovers.
         remembered_events: The maximum number of decoded events that are cached, so that
@@ -63,7 +67,8 @@ class AsyncExecutor:
         ...         yield self.counter.write(Raised())
         >>> async def main() -> None:
         ...     async with eb.open_async("memory:") as store:
-        ...         executor = eb.AsyncExecutor(store, retry=eb.RetryPolicy(attempts=5))
+        ...         retry = eb.RetryPolicy(maximum_attempts=5)
+        ...         executor = eb.AsyncExecutor(store, retry=retry)
         ...         done = await executor.execute(Raise(counter="counter-1"))
         ...         print(done.versions["counter-1"])
         >>> asyncio.run(main())
@@ -75,6 +80,7 @@ class AsyncExecutor:
         store: AsyncStore,
         *,
         retry: RetryPolicy = _DEFAULT_RETRY,
+        retry_timeout: timedelta = _DEFAULT_TIMEOUT,
         discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
@@ -85,6 +91,7 @@ class AsyncExecutor:
             LoopPort(store),
             coordination_of(store),
             retry,
+            retry_timeout,
             DiscoveryBounds(
                 checked("discovery_rounds", discovery_rounds),
                 checked("discovery_streams", discovery_streams),

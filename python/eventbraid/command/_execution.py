@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._reading import DiscoveryBounds
-    from eventbraid.command._retry_policy import RetryPolicy
+    from eventbraid.command._retry_policy import RetrySchedule
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
     from eventbraid.store import Appended, Expectation, StreamReservation
@@ -78,12 +78,12 @@ class Execution(Generic[S]):
         "_is_committed",
         "_last",
         "_longest",
-        "_policy",
         "_port",
         "_queues",
         "_reading",
         "_reservation",
         "_reserved_until",
+        "_retry",
         "_terms",
     )
 
@@ -93,7 +93,7 @@ class Execution(Generic[S]):
         terms: Terms,
         port: Port,
         queues: StreamQueues,
-        policy: RetryPolicy,
+        retry: RetrySchedule,
         bounds: DiscoveryBounds,
         memory: EventMemory,
     ) -> None:
@@ -107,7 +107,7 @@ class Execution(Generic[S]):
         self._terms = terms
         self._port = port
         self._queues = queues
-        self._policy = policy
+        self._retry = retry
         self._attempts = 0
         self._began = terms.begun_at
         self._content = None if terms.idempotency_key is None else content_of(command)
@@ -188,8 +188,9 @@ class Execution(Generic[S]):
         reservations = self._port.reservations
         if reservations is None:
             return
-        enough = min(CONFLICTS_BEFORE_RESERVING, self._policy.attempts - 1)
-        if self._attempts < max(enough, 1) or self._port.now() < self._reserved_until:
+        is_last_attempt = not self._retry.allows_another(self._attempts + 1)
+        is_early = self._attempts < CONFLICTS_BEFORE_RESERVING and not is_last_attempt
+        if not self._attempts or is_early or self._port.now() < self._reserved_until:
             return
         self._release()
         streams = sorted(self._contended)
@@ -345,12 +346,12 @@ class Execution(Generic[S]):
         name = self._command.__shape__.name
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
         is_undisturbed = self._reservation and self._port.now() < self._reserved_until
-        pause = 0.0 if is_undisturbed else self._policy.pause(self._attempts)
+        pause = 0.0 if is_undisturbed else self._next_delay()
         resumed_at = self._port.now() + pause
         self._last = error
         self._refuse_late(resumed_at)
         too_late = resumed_at >= self._terms.give_up_at
-        if self._attempts >= self._policy.attempts or too_late:
+        if too_late or not self._retry.allows_another(self._attempts):
             COMMAND.warning(
                 "%s failed in each of %d attempts: %s",
                 name,
@@ -363,6 +364,10 @@ class Execution(Generic[S]):
         self._reading.release()
         await self._port.sleep(pause)
         self._began = self._port.now()
+
+    def _next_delay(self) -> float:
+        """Return the delay before the next attempt, in seconds."""
+        return self._retry.delay(self._attempts, chance=random.random())
 
     def _refuse_late(self, now: float | None = None) -> None:
         """Raise if the deadline has passed, so that no attempt begins after it."""

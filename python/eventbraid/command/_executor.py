@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from eventbraid.store import Expectation, Store
 
 _DEFAULT_RETRY = RetryPolicy()
+_DEFAULT_TIMEOUT = timedelta(seconds=30)
 _DEFAULT_BOUNDS = DiscoveryBounds()
 
 
@@ -38,6 +40,8 @@ class Executor:
     Args:
         store: The store, open.
         retry: The policy by which commands are retried after conflicts.
+        retry_timeout: The maximum duration of an execution: no attempt begins after it.
+            More than 100 years (`timedelta.max`) counts as 100 years.
         discovery_rounds: The maximum number of discovery rounds of a command.
         discovery_streams: The maximum number of streams that a command discovers.
         remembered_events: The maximum number of decoded events that are cached, so that
@@ -63,7 +67,8 @@ class Executor:
         ...         eb.require(state < 3, "high_enough")
         ...         yield self.counter.write(Raised())
         >>> with eb.open("memory:") as store:
-        ...     executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=5))
+        ...     retry = eb.RetryPolicy(maximum_attempts=5)
+        ...     executor = eb.Executor(store, retry=retry)
         ...     done = executor.execute(Raise(counter="counter-1"))
         ...     print(done.versions["counter-1"])
         1
@@ -74,6 +79,7 @@ class Executor:
         store: Store,
         *,
         retry: RetryPolicy = _DEFAULT_RETRY,
+        retry_timeout: timedelta = _DEFAULT_TIMEOUT,
         discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
@@ -84,6 +90,7 @@ class Executor:
             ThreadPort(store),
             coordination_of(store),
             retry,
+            retry_timeout,
             DiscoveryBounds(
                 checked("discovery_rounds", discovery_rounds),
                 checked("discovery_streams", discovery_streams),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Never, cast
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
 from eventbraid.command._queue import queues_of
+from eventbraid.command._retry_policy import COMMAND_SCHEDULE
 from eventbraid.command._write import Write
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class ExecutionEngine:
     """Prepares the executions of one executor."""
 
-    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
+    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_retry_seconds")
 
     def __reduce__(self) -> Never:
         """Refuse to be pickled or copied, because waiting commands can't be copied."""
@@ -43,14 +44,15 @@ class ExecutionEngine:
         port: Port,
         coordination: object,
         retry: RetryPolicy,
+        retry_timeout: timedelta,
         bounds: DiscoveryBounds,
         memory: PerProcess[EventMemory],
     ) -> None:
         """Prepare for the commands of one executor."""
         self._port = port
         self._queues = queues_of(coordination)
-        self._retry = retry
-        self._within = retry.within.total_seconds()
+        self._retry = retry.schedule(COMMAND_SCHEDULE)
+        self._retry_seconds = duration_seconds("retry_timeout", retry_timeout)
         self._bounds = bounds
         self._memory = memory
 
@@ -65,7 +67,7 @@ class ExecutionEngine:
     ) -> Execution[Any]:
         """Validate the arguments, and return the execution of a command."""
         now = self._port.now()
-        give_up_at = now + self._within
+        give_up_at = now + self._retry_seconds
         ends = None if deadline is None else now + _seconds_until(deadline)
         terms = Terms(
             idempotency_key=idempotency_key,

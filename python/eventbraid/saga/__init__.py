@@ -13,7 +13,6 @@ from eventbraid.saga.definition._context import (
     StepInDoubt,
 )
 from eventbraid.saga.definition._default_defects import DEFECTS
-from eventbraid.saga.definition._retry import Retry
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
@@ -26,7 +25,6 @@ __all__ = [
     "DEFECTS",
     "CompensationOrder",
     "LocalStep",
-    "Retry",
     "Saga",
     "SagaCoordinator",
     "SagaEntry",

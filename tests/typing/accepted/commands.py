@@ -195,7 +195,7 @@ State = TypeVar("State")
 
 
 def run(store: eb.EventStore) -> eb.Executed:
-    executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=5))
+    executor = eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=5))
     return executor.execute(
         transfer,
         idempotency_key="key",

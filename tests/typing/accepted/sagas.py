@@ -122,7 +122,9 @@ class Capture:
             "capture payment",
             self.capture,
             timeout=5 * SECOND,
-            retry=eb.Retry(attempts=4, never=(Declined,)),
+            retry=eb.RetryPolicy(maximum_attempts=4),
+            refusals=(Declined,),
+            maximum_crashes=3,
             ask=self.ask,
             then=lambda order, receipt: replace(order, receipt=receipt),
             record=lambda c, receipt: RecordCapture(
@@ -131,7 +133,7 @@ class Capture:
             skip_if=lambda order: "it is free" if order.cents == Cents(0) else None,
         ).compensated_by(
             self.refund,
-            retry=eb.Retry(attempts=None),
+            retry=eb.RetryPolicy(maximum_attempts="unlimited"),
             timeout=SECOND,
             record=self.refunded,
         )

@@ -46,10 +46,10 @@ eb.step("a", act, timeout=5)  # refused: a timeout is a timedelta
 eb.step("a", act, timeout=T).compensated_by(other_result)  # refused: another result type
 eb.step("a", act, timeout=T).compensated_by(forgetful)  # refused: forgets the unknown outcome
 eb.step("a", act, timeout=T).compensated_by(right, record=records_text)  # refused: another answer
-eb.step("a", act, timeout=T, retry=3)  # refused: a retry is a Retry
+eb.step("a", act, timeout=T, retry=3)  # refused: a retry is a RetryPolicy
 eb.step("a", act, timeout=T, kind="pivot")  # refused: a kind is a Kind
-eb.Retry(jitter="some")  # refused: unknown jitter
-eb.Retry(5)  # refused: keywords only
+eb.RetryPolicy(jitter="some")  # refused: unknown jitter
+eb.RetryPolicy(5)  # refused: keywords only
 
 
 def assign(step: eb.Step[Order, Receipt], saga: eb.Saga[Order]) -> None:

@@ -24,10 +24,13 @@ PRODUCTS = 500
 
 _TIMEOUT = timedelta(seconds=5)
 _PAUSE = timedelta(milliseconds=50)
-_RETRY = eb.Retry(attempts=5, first=_PAUSE, never=(Refused,))
-_UNTIL_DONE = eb.Retry(
-    attempts=None, first=_PAUSE, cap=timedelta(seconds=5), never=(Refused,)
+_RETRY = eb.RetryPolicy(initial_delay=_PAUSE)
+_UNTIL_DONE = eb.RetryPolicy(
+    maximum_attempts="unlimited",
+    initial_delay=_PAUSE,
+    maximum_delay=timedelta(seconds=5),
 )
+_REFUSALS = (Refused,)
 _LINE_COUNTS = (1, 2, 3, 4)
 _LINE_COUNT_WEIGHTS = (6, 3, 2, 1)
 # The most popular product is ordered about four times as often as the average one.
@@ -477,9 +480,18 @@ def _pay(
         return _payment(c, reversal, reference)
 
     return eb.step(
-        f"{action} payment", call, timeout=_TIMEOUT, retry=_RETRY, record=record
+        f"{action} payment",
+        call,
+        timeout=_TIMEOUT,
+        retry=_RETRY,
+        refusals=_REFUSALS,
+        record=record,
     ).compensated_by(
-        reverse, timeout=_TIMEOUT, retry=_UNTIL_DONE, record=record_reversal
+        reverse,
+        timeout=_TIMEOUT,
+        retry=_UNTIL_DONE,
+        refusals=_REFUSALS,
+        record=record_reversal,
     )
 
 
@@ -504,11 +516,13 @@ def _create_shipment(services: Services) -> eb.Step[PlacedOrder, str]:
         create,
         timeout=_TIMEOUT,
         retry=_RETRY,
+        refusals=_REFUSALS,
         record=lambda c, reference: _shipment(c, "create", reference),
     ).compensated_by(
         cancel,
         timeout=_TIMEOUT,
         retry=_UNTIL_DONE,
+        refusals=_REFUSALS,
         record=lambda c, reference: _shipment(c, "cancel", reference),
     )
 
@@ -522,6 +536,7 @@ def _schedule_pickup(services: Services) -> eb.Step[PlacedOrder, str]:
         schedule,
         timeout=_TIMEOUT,
         retry=_RETRY,
+        refusals=_REFUSALS,
         record=lambda c, reference: _shipment(c, "schedule", reference),
     ).without_compensation()
 
@@ -536,6 +551,7 @@ def _dispatch(services: Services) -> eb.Step[PlacedOrder, str]:
         kind=eb.StepKind.PIVOT,
         timeout=_TIMEOUT,
         retry=_UNTIL_DONE,
+        refusals=_REFUSALS,
         record=lambda c, reference: _shipment(c, "dispatch", reference),
     )
 
@@ -562,5 +578,6 @@ def _notify(services: Services) -> eb.Step[PlacedOrder, str]:
         kind=eb.StepKind.RETRIABLE,
         timeout=_TIMEOUT,
         retry=_UNTIL_DONE,
+        refusals=_REFUSALS,
         record=record,
     )

@@ -168,12 +168,14 @@ def _authorize(
         "authorize payment",
         authorize,
         timeout=limits.timeout,
-        retry=_retry(limits, PaymentDeclined, PaymentRefused),
+        retry=_retry(limits),
+        refusals=(PaymentDeclined, PaymentRefused),
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
         void,
-        retry=_until_done(limits, PaymentRefused),
+        retry=_until_done(limits),
+        refusals=(PaymentRefused,),
         timeout=limits.timeout,
         record=_reversed,
     )
@@ -212,12 +214,14 @@ def _capture(
         "capture payment",
         capture,
         timeout=limits.timeout,
-        retry=_retry(limits, PaymentRefused),
+        retry=_retry(limits),
+        refusals=(PaymentRefused,),
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
         refund,
-        retry=_until_done(limits, PaymentRefused),
+        retry=_until_done(limits),
+        refusals=(PaymentRefused,),
         timeout=limits.timeout,
         record=_reversed,
     )
@@ -279,11 +283,13 @@ def _create_shipment(
         "create shipment",
         create,
         timeout=limits.timeout,
-        retry=_retry(limits, ShippingUnavailable, ShippingRefused),
+        retry=_retry(limits),
+        refusals=(ShippingUnavailable, ShippingRefused),
         record=record,
     ).compensated_by(
         cancel,
-        retry=_until_done(limits, ShippingRefused),
+        retry=_until_done(limits),
+        refusals=(ShippingRefused,),
         timeout=limits.timeout,
         record=record_cancel,
     )
@@ -308,7 +314,8 @@ def _schedule_pickup(
         "schedule pickup",
         schedule,
         timeout=limits.timeout,
-        retry=_retry(limits, ShippingUnavailable, ShippingRefused),
+        retry=_retry(limits),
+        refusals=(ShippingUnavailable, ShippingRefused),
         record=record,
     ).without_compensation()
 
@@ -334,7 +341,8 @@ def _dispatch(carrier: Carrier, limits: CallLimits) -> eb.Step[Fulfilment, Dispa
         dispatch,
         kind=eb.StepKind.PIVOT,
         timeout=limits.timeout,
-        retry=_until_done(limits, ShippingRefused),
+        retry=_until_done(limits),
+        refusals=(ShippingRefused,),
         record=record,
         then=then,
     )
@@ -376,7 +384,8 @@ def _notify(notifier: Notifier, limits: CallLimits) -> eb.Step[Fulfilment, None]
         "notify customer",
         notify,
         timeout=limits.timeout,
-        retry=replace(_retry(limits, CustomerUnreachable), attempts=2),
+        retry=replace(_retry(limits), maximum_attempts=2),
+        refusals=(CustomerUnreachable,),
         record=record,
         otherwise=defer,
     )
@@ -391,11 +400,13 @@ def _free_of_charge(state: Fulfilment) -> str | None:
     return None if state.placed.total else FREE_OF_CHARGE
 
 
-def _retry(limits: CallLimits, *never: type[BaseException]) -> eb.Retry:
-    return eb.Retry(attempts=limits.attempts, first=limits.pause, never=never)
+def _retry(limits: CallLimits) -> eb.RetryPolicy:
+    return eb.RetryPolicy(maximum_attempts=limits.attempts, initial_delay=limits.pause)
 
 
-def _until_done(limits: CallLimits, *never: type[BaseException]) -> eb.Retry:
-    return eb.Retry(
-        attempts=None, first=limits.pause, cap=timedelta(seconds=5), never=never
+def _until_done(limits: CallLimits) -> eb.RetryPolicy:
+    return eb.RetryPolicy(
+        maximum_attempts="unlimited",
+        initial_delay=limits.pause,
+        maximum_delay=timedelta(seconds=5),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.command import AsyncExecutor, RetryPolicy
@@ -15,7 +16,6 @@ from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -28,6 +28,7 @@ S = TypeVar("S")
 
 _ENDS_A_CHECKPOINT = 1_000
 _COMMAND_RETRY = RetryPolicy()
+_COMMAND_RETRY_TIMEOUT = timedelta(seconds=30)
 
 
 class SagaCoordinator:
@@ -82,7 +83,7 @@ class SagaCoordinator:
 
     If the process ends during a call, the next coordinator makes the call again, after
     a pause that grows with each crash. After two crashes in a row the call is made
-    alone: the other calls of that process wait. If the process ends ``Retry.crashes``
+    alone: the other calls of that process wait. If the process ends ``maximum_crashes``
     times while the call is made alone, the saga is stuck.
 
     The logger ``eventbraid.saga`` reports each failed attempt at WARNING, and each
@@ -105,7 +106,10 @@ class SagaCoordinator:
             that number is reached and the saga is in one of this coordinator's shards.
             Any number of sagas that were started elsewhere, or that another coordinator
             left, may wait here.
-        command_retry: How commands of local steps are retried after conflicts.
+        command_retry: The policy by which commands of local steps are retried after
+            conflicts.
+        command_retry_timeout: The maximum duration of the execution of such a command:
+            no attempt begins after it.
         stale_after: The age of a heartbeat from which another coordinator counts as
             stopped, at least 1 s. All coordinators should have the same value.
         ends_a_checkpoint: The number of ended sagas after which a checkpoint, the set
@@ -158,16 +162,20 @@ class SagaCoordinator:
         *,
         concurrency: int = 256,
         command_retry: RetryPolicy = _COMMAND_RETRY,
+        command_retry_timeout: timedelta = _COMMAND_RETRY_TIMEOUT,
         stale_after: timedelta = STALE_AFTER,
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
         on_event: Observer | None = None,
     ) -> None:
         """Validate the arguments; no saga is driven before `__aenter__`."""
         self._store = store
+        executor = AsyncExecutor(
+            store, retry=command_retry, retry_timeout=command_retry_timeout
+        )
         self._parts = assemble(
             store,
             sagas,
-            journal=Journal(store, AsyncExecutor(store, retry=command_retry), on_event),
+            journal=Journal(store, executor, on_event),
             concurrency=checked("concurrency", concurrency, minimum=1),
             stale_after=validate_stale_after(
                 duration_seconds("stale_after", stale_after)

@@ -95,7 +95,7 @@ class Saga(Generic[S]):
             version: The version of its graph, from 1.
             deadline: The maximum duration of a saga before it is compensated.
             defects: The exceptions of actions and compensations that count as defects,
-                unless a step has its own. An exception in ``retry.never`` of a step is
+                unless a step has its own. An exception in ``refusals`` of a step is
                 never a defect. An exception of the saga's local functions (the commands
                 of local steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is
                 always a defect, except for three classes: `CommandRejected` and

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
-from eventbraid.saga.definition._retry import BRIEFLY, PATIENTLY, Retry
+from eventbraid.saga.definition._attempt_rules import (
+    COMPENSATION_SCHEDULE,
+    DEFAULT_MAXIMUM_CRASHES,
+    LOCAL_COMPENSATION_SCHEDULE,
+    AttemptRules,
+    attempt_rules,
+)
 from eventbraid.saga.definition._step_base import SagaStep
 from eventbraid.saga.definition._step_checks import (
     refuse_compensation_of_retriable,
@@ -19,7 +25,7 @@ from eventbraid.saga.definition._step_checks import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from eventbraid.command import Executed
+    from eventbraid.command import Executed, RetryPolicy
     from eventbraid.saga.definition._codec import Codec
     from eventbraid.saga.definition._context import (
         StepCompleted,
@@ -33,18 +39,20 @@ R = TypeVar("R")
 U = TypeVar("U")
 
 _COMPENSATION_TIMEOUT = timedelta(seconds=30)
+_WITHOUT_COMPENSATION = attempt_rules(None, COMPENSATION_SCHEDULE)
+_WITHOUT_LOCAL_COMPENSATION = attempt_rules(None, LOCAL_COMPENSATION_SCHEDULE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compensation(Generic[S, R]):
-    """The compensation of an external step: the call, its retries and its time-out.
+    """The compensation of an external step: the call, and the rules for its attempts.
 
     The result of the call is passed to ``record`` and isn't recorded itself. So its
     type needs no codec, and only the signature of `Step.compensated_by` checks it.
 
     Attributes:
         action: The call.
-        retry: The number of its attempts, and their delays.
+        rules: The rules for its attempts.
         timeout: The maximum duration of each attempt.
         record: Returns the command that follows from the compensation, or None.
     """
@@ -52,7 +60,7 @@ class Compensation(Generic[S, R]):
     action: Callable[
         [StepContext[S], StepCompleted[R] | StepInDoubt], Awaitable[object]
     ]
-    retry: Retry
+    rules: AttemptRules
     timeout: timedelta
     record: Callable[[StepContext[S], Any], AnyCommand | None] | None
 
@@ -92,9 +100,11 @@ class Step(SagaStep[S], Generic[S, R]):
         return self.compensation is not None
 
     @property
-    def compensation_retry(self) -> Retry:
-        """The number of attempts to compensate the step, and their delays."""
-        return PATIENTLY if self.compensation is None else self.compensation.retry
+    def compensation_rules(self) -> AttemptRules:
+        """The rules for the attempts to compensate the step."""
+        if self.compensation is None:
+            return _WITHOUT_COMPENSATION
+        return self.compensation.rules
 
     def compensated_by(
         self,
@@ -103,7 +113,9 @@ class Step(SagaStep[S], Generic[S, R]):
         ],
         /,
         *,
-        retry: Retry = PATIENTLY,
+        retry: RetryPolicy | None = None,
+        refusals: tuple[type[BaseException], ...] = (),
+        maximum_crashes: int = DEFAULT_MAXIMUM_CRASHES,
         timeout: timedelta = _COMPENSATION_TIMEOUT,
         record: Callable[[StepContext[S], U], AnyCommand | None] | None = None,
     ) -> Step[S, R]:
@@ -117,8 +129,13 @@ class Step(SagaStep[S], Generic[S, R]):
             action: The call that compensates. It takes two arguments: the context,
                 and the outcome of the step: `StepCompleted` with its result, or
                 `StepInDoubt`.
-            retry: The number of its attempts, and their delays. After the last one, or
-                after an exception of ``never``, the saga is stuck: a person decides.
+            retry: The number of its attempts, and their delays; by default 20 attempts.
+                After the last one the saga is stuck: a person decides.
+            refusals: The exceptions by which the receiver refuses the call for good.
+                After one of them the saga is stuck at once.
+            maximum_crashes: The maximum number of attempts that end with their process
+                although the process made no other call. When the number is reached,
+                the saga is stuck.
             timeout: The maximum duration of each attempt.
             record: Returns the command that follows from the compensation, from the
                 context and the value that the action returned; it is committed
@@ -130,13 +147,22 @@ class Step(SagaStep[S], Generic[S, R]):
         Raises:
             InvalidSaga: The step is retriable, the timeout isn't above 0, the action
                 is synchronous, or ``record`` is asynchronous.
+            InvalidArgument: ``refusals`` or ``maximum_crashes`` is out of its range.
         """
         refuse_compensation_of_retriable(self)
         timeout = require_positive(timeout, self.name)
         require_asynchronous(action, "compensation", self.name)
         require_synchronous(self.name, record=record)
         compensation: Compensation[S, R] = Compensation(
-            action=action, retry=retry, timeout=timeout, record=record
+            action=action,
+            rules=attempt_rules(
+                retry,
+                COMPENSATION_SCHEDULE,
+                refusals=refusals,
+                maximum_crashes=maximum_crashes,
+            ),
+            timeout=timeout,
+            record=record,
         )
         return dataclasses.replace(self, compensation=compensation)
 
@@ -165,7 +191,7 @@ class LocalStep(SagaStep[S]):
     make: Callable[[StepContext[S]], AnyCommand]
     then: Callable[[S, Executed], S] | None
     compensation: Callable[[StepContext[S]], AnyCommand] | None = None
-    retry_of_compensation: Retry = BRIEFLY
+    local_compensation_rules: AttemptRules = _WITHOUT_LOCAL_COMPENSATION
     needs_no_compensation: bool = False
 
     @property
@@ -174,34 +200,46 @@ class LocalStep(SagaStep[S]):
         return self.compensation is not None
 
     @property
-    def compensation_retry(self) -> Retry:
-        """The number of attempts to compensate the step, and their delays."""
-        return self.retry_of_compensation
+    def compensation_rules(self) -> AttemptRules:
+        """The rules for the attempts to compensate the step."""
+        return self.local_compensation_rules
 
     def compensated_by(
         self,
         make: Callable[[StepContext[S]], AnyCommand],
         /,
         *,
-        retry: Retry = BRIEFLY,
+        retry: RetryPolicy | None = None,
+        maximum_crashes: int = DEFAULT_MAXIMUM_CRASHES,
     ) -> LocalStep[S]:
         """Return the step with a compensation: another command.
 
         Args:
             make: Returns the command. Its events and the record of the compensation
                 are one commit.
-            retry: The number of attempts if the command is rejected, and their delays.
-                After the last one the saga is stuck and waits for a person.
+            retry: The number of attempts if the command is rejected, and their delays;
+                by default 5 attempts. After the last one the saga is stuck and waits
+                for a person.
+            maximum_crashes: The maximum number of attempts that end with their process
+                although the process made no other call. When the number is reached,
+                the saga is stuck.
 
         Returns:
             A new step with the compensation; this one is unchanged.
 
         Raises:
             InvalidSaga: The step is retriable, or ``make`` is asynchronous.
+            InvalidArgument: ``maximum_crashes`` is out of its range.
         """
         refuse_compensation_of_retriable(self)
         require_synchronous(self.name, command=make)
-        return dataclasses.replace(self, compensation=make, retry_of_compensation=retry)
+        return dataclasses.replace(
+            self,
+            compensation=make,
+            local_compensation_rules=attempt_rules(
+                retry, LOCAL_COMPENSATION_SCHEDULE, maximum_crashes=maximum_crashes
+            ),
+        )
 
     def without_compensation(self) -> LocalStep[S]:
         """Declare that there is nothing to compensate."""

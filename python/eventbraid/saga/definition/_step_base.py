@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.command import Command
+    from eventbraid.saga.definition._attempt_rules import AttemptRules
     from eventbraid.saga.definition._context import StepContext, StepFailure
-    from eventbraid.saga.definition._retry import Retry
 
     # The steps of one saga execute commands with different types of states and
     # events, for which Python's type system has only `Any`.
@@ -50,7 +50,7 @@ class SagaStep(ABC, Generic[S]):
     Attributes:
         name: The name by which the records refer to the step.
         kind: The kind, which decides the effect of its failure on the saga.
-        retry: The number of its attempts, and their delays.
+        attempt_rules: The rules for its attempts.
         skip_if: Returns the reason why the step isn't needed, or True.
         otherwise: Returns the command that replaces the step if it failed for good.
         needs_no_compensation: Whether the step was declared by `without_compensation`.
@@ -66,7 +66,7 @@ class SagaStep(ABC, Generic[S]):
 
     name: str
     kind: StepKind
-    retry: Retry
+    attempt_rules: AttemptRules
     skip_if: Callable[[S], str | bool | None] | None
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None
     needs_no_compensation: bool
@@ -78,5 +78,5 @@ class SagaStep(ABC, Generic[S]):
 
     @property
     @abstractmethod
-    def compensation_retry(self) -> Retry:
-        """The number of attempts to compensate the step, and their delays."""
+    def compensation_rules(self) -> AttemptRules:
+        """The rules for the attempts to compensate the step."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from eventbraid.saga.definition._attempt_rules import (
+    DEFAULT_MAXIMUM_CRASHES,
+    RETRIABLE_STEP_SCHEDULE,
+    STEP_SCHEDULE,
+    attempt_rules,
+)
 from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._default_defects import check_defects
 from eventbraid.saga.definition._result_type import result_type
-from eventbraid.saga.definition._retry import FOREVER, Retry
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.definition._step_checks import (
@@ -21,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from eventbraid.command import Executed
+    from eventbraid.command import Executed, RetryPolicy
+    from eventbraid.command._retry_policy import RetrySchedule
     from eventbraid.saga.definition._context import (
         StepCompleted,
         StepContext,
@@ -40,7 +46,9 @@ def step(
     *,
     timeout: timedelta,
     kind: StepKind = StepKind.COMPENSATABLE,
-    retry: Retry | None = None,
+    retry: RetryPolicy | None = None,
+    refusals: tuple[type[BaseException], ...] = (),
+    maximum_crashes: int = DEFAULT_MAXIMUM_CRASHES,
     result: type[R] | None = None,
     ask: Callable[[StepContext[S]], Awaitable[StepCompleted[R] | None]] | None = None,
     then: Callable[[S, R], S] | None = None,
@@ -55,7 +63,7 @@ def step(
     that is the same for all attempts and after restarts. The call is made at least
     once, and has one effect at a receiver that honours idempotency keys.
 
-    An exception in ``retry.never`` means that the call had no effect. A defect, such as
+    An exception in ``refusals`` means that the call had no effect. A defect, such as
     a `TypeError`, shows a bug in the program. A defect blocks the saga until a
     coordinator with corrected code makes the call again, and isn't counted as an
     attempt. After a timeout, a crash or any other exception, the outcome is unknown.
@@ -71,6 +79,12 @@ def step(
         kind: The kind, which decides the effect of the step's failure on the saga.
         retry: The number of attempts, and their delays. By default five attempts, or
             any number for a retriable step.
+        refusals: The exceptions by which the receiver refuses the call. They prove that
+            the call had no effect, and fail the step at once; any other exception
+            leaves the outcome unknown.
+        maximum_crashes: The maximum number of attempts that end with their process
+            although the process made no other call. Such attempts don't count against
+            ``retry``. When the number is reached, the saga is stuck.
         result: The type of the result, if the action has no annotation for it.
         ask: Asks the receiver for the result under ``context.idempotency_key``; returns
             `StepCompleted` with the result, or None if the receiver has none.
@@ -94,6 +108,7 @@ def step(
         InvalidSaga: The name or the timeout is out of bounds, the type of the result
             can't be determined, the action is synchronous, or another function that
             must be synchronous is asynchronous.
+        InvalidArgument: ``refusals`` or ``maximum_crashes`` is out of its range.
 
     Example:
         >>> import eventbraid as eb
@@ -115,7 +130,12 @@ def step(
     return Step(
         name=name,
         kind=kind,
-        retry=_retry_of(kind, retry),
+        attempt_rules=attempt_rules(
+            retry,
+            _default_schedule(kind),
+            refusals=refusals,
+            maximum_crashes=maximum_crashes,
+        ),
         skip_if=skip_if,
         otherwise=otherwise,
         action=action,
@@ -134,7 +154,8 @@ def local_step(
     /,
     *,
     kind: StepKind = StepKind.COMPENSATABLE,
-    retry: Retry | None = None,
+    retry: RetryPolicy | None = None,
+    maximum_crashes: int = DEFAULT_MAXIMUM_CRASHES,
     then: Callable[[S, Executed], S] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
     skip_if: Callable[[S], str | bool | None] | None = None,
@@ -153,6 +174,9 @@ def local_step(
         kind: The kind, which decides the effect of the step's failure on the saga.
         retry: The number of attempts of a retriable step whose command is rejected, and
             their delays; by default any number. Other steps are never retried.
+        maximum_crashes: The maximum number of attempts that end with their process
+            although the process made no other call. When the number is reached, the
+            saga is stuck.
         then: Returns the new state from the state and the result of the command. It
             must be pure, because it is called again at each resume, with the events
             read from the log.
@@ -166,6 +190,7 @@ def local_step(
 
     Raises:
         InvalidSaga: The name is out of bounds, or a function is asynchronous.
+        InvalidArgument: ``maximum_crashes`` is out of its range.
 
     Example:
         >>> import eventbraid as eb
@@ -182,7 +207,9 @@ def local_step(
     return LocalStep(
         name=name,
         kind=kind,
-        retry=_retry_of(kind, retry),
+        attempt_rules=attempt_rules(
+            retry, _default_schedule(kind), maximum_crashes=maximum_crashes
+        ),
         skip_if=skip_if,
         otherwise=otherwise,
         make=make,
@@ -197,7 +224,5 @@ def _result_codec(
     return Codec(annotation, what=f"the result of step {name!r}", step=name)
 
 
-def _retry_of(kind: StepKind, retry: Retry | None) -> Retry:
-    if retry is not None:
-        return retry
-    return FOREVER if kind is StepKind.RETRIABLE else Retry()
+def _default_schedule(kind: StepKind) -> RetrySchedule:
+    return RETRIABLE_STEP_SCHEDULE if kind is StepKind.RETRIABLE else STEP_SCHEDULE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.definition._retry import crash_delay
+from eventbraid.saga.definition._attempt_rules import crash_delay
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.machine._compensation_plan import compensation_plan
 from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
@@ -80,8 +80,8 @@ def proceed(draft: Draft[Any], defective: Container[str]) -> None:
     attempts = progress.compensation(step).attempts
     if attempts.in_flight or attempts.crashes >= CRASHES_BEFORE_ALONE:
         return
-    policy = draft.saga.by_name[step].compensation_retry
-    if retry_due(attempts, policy, draft.now) is None:
+    rules = draft.saga.by_name[step].compensation_rules
+    if retry_due(attempts, rules, draft.now) is None:
         draft.record(CompensationAttempted(step, attempts.number + 1))
 
 
@@ -142,8 +142,8 @@ def fail(draft: Draft[Any], outcome: CompensationFailure) -> None:
     # A rejected command may be accepted later. A receiver's proven refusal is final.
     is_final = is_external(node) and failure.doubt is None
     retry_at: datetime | None = None
-    if node.compensation_retry.allows(counted) and not is_final:
-        delay = node.compensation_retry.delay(counted, chance=outcome.chance)
+    if node.compensation_rules.allows_another(counted) and not is_final:
+        delay = node.compensation_rules.delay(counted, chance=outcome.chance)
         retry_at = draft.now + delay
     draft.record(
         CompensationFailed(
@@ -169,7 +169,9 @@ def end_crashed_attempts(draft: Draft[Any], chance: float) -> None:
 def _crash_record(draft: Draft[Any], step: str, chance: float) -> CompensationFailed:
     attempts = draft.progress.compensation(step).attempts
     crashes_alone = attempts.crashes_alone + attempts.alone
-    is_final = crashes_alone >= draft.saga.by_name[step].compensation_retry.crashes
+    is_final = (
+        crashes_alone >= draft.saga.by_name[step].compensation_rules.maximum_crashes
+    )
     retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
     return CompensationFailed(
         step,

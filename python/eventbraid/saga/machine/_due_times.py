@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventbraid.saga.definition._retry import crash_delay
+from eventbraid.saga.definition._attempt_rules import crash_delay
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from eventbraid.saga.definition._retry import Retry
+    from eventbraid.saga.definition._attempt_rules import AttemptRules
     from eventbraid.saga.machine._progress import Attempts
 
 # The clocks of two processes always differ a little.
@@ -20,7 +20,9 @@ CLOCK_TOLERANCE_SECONDS = 1.0
 TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 
 
-def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | None:
+def retry_due(
+    attempts: Attempts, rules: AttemptRules, now: datetime
+) -> datetime | None:
     """Return the time at which the next attempt is due; None if it is due now.
 
     A recorded time is wrong if it is further ahead than the longest delay before this
@@ -30,10 +32,10 @@ def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | Non
     due = attempts.retry_at
     if due is None or due <= now:
         return None
-    return due if due <= now + _longest_delay(attempts, retry) + TOLERANCE else None
+    return due if due <= now + _longest_delay(attempts, rules) + TOLERANCE else None
 
 
-def _longest_delay(attempts: Attempts, retry: Retry) -> timedelta:
+def _longest_delay(attempts: Attempts, rules: AttemptRules) -> timedelta:
     if attempts.crashes:
         return crash_delay(attempts.crashes)
-    return retry.delay(max(attempts.counted, 1))
+    return rules.delay(max(attempts.counted, 1))

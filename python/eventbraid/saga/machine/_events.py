@@ -218,8 +218,8 @@ class SagaStuck(msgspec.Struct, frozen=True, gc=False):
 class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
-    An attempt that a defect ended isn't a failure, and doesn't count against the limit
-    of the step's `Retry`.
+    An attempt that a defect ended isn't a failure, and doesn't count against the step's
+    limit of attempts.
 
     Attributes:
         step: The step's name.

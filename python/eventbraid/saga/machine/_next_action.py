@@ -187,7 +187,7 @@ def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
     node, attempts = saga.steps[progress.branch.position], progress.branch.attempts
     if progress.branch.answer is not None:
         return Record(external(node), attempts.number)
-    retry_at = retry_due(attempts, node.retry, now)
+    retry_at = retry_due(attempts, node.attempt_rules, now)
     if retry_at is not None:
         return Wait(wake_time(saga, progress, retry_at))
     attempt, alone = attempts.number + 1, attempts.crashes > 0
@@ -206,7 +206,7 @@ def _next_compensation(
     node, attempts = saga.by_name[step], progress.compensation(step).attempts
     if attempts.in_flight:
         return Compensate(node, attempts.number, attempts.alone)
-    retry_at = retry_due(attempts, node.compensation_retry, now)
+    retry_at = retry_due(attempts, node.compensation_rules, now)
     if retry_at is not None:
         return Wait(retry_at)
     return Compensate(node, attempts.number + 1, alone=True, is_recorded=False)

@@ -62,8 +62,8 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
             none of them had one.
         retry_at: The time at which the next attempt is due; None if it is due at once,
             or if no further attempt is due.
-        unspent: The number of attempts that don't count against the limit of the step's
-            `Retry`, because a crash or a defect ended them.
+        unspent: The number of attempts that don't count against the step's limit of
+            attempts, because a crash or a defect ended them.
         crashes: The number of crashes in a row: attempts that ended with their process.
         crashes_alone: The number of these attempts that were made alone, so that the
             call is the only possible cause.
@@ -80,7 +80,7 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def counted(self) -> int:
-        """The number of attempts that count against the limit of a `Retry`."""
+        """The number of attempts that count against the limit of a step."""
         return self.number - self.unspent
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
-from eventbraid.saga.definition._retry import crash_delay
+from eventbraid.saga.definition._attempt_rules import crash_delay
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._compensation_rules import start_compensation
@@ -68,7 +68,7 @@ def proceed(draft: Draft[Any]) -> None:
     if compensate_if_overdue(draft, begin=True):
         return
     node = draft.saga.steps[branch.position]
-    if retry_due(attempts, node.retry, draft.now) is not None:
+    if retry_due(attempts, node.attempt_rules, draft.now) is not None:
         return
     # The attempt of a local step is recorded with its command, except after a crash.
     is_recorded = is_external(node) or attempts.crashes > 0
@@ -185,7 +185,7 @@ def _record_success(draft: Draft[Any], success: Success) -> None:
 def fail(draft: Draft[Any], outcome: Failure) -> None:
     """Record a failed attempt, and what it leads to.
 
-    It leads to another attempt, if the step's `Retry` allows one. Otherwise another
+    It leads to another attempt, if the step's policy allows one. Otherwise another
     command replaces the step, or the saga is compensated. If the saga can't be
     compensated any more, it waits for a person.
     """
@@ -226,11 +226,11 @@ def _retry_at(
     if is_proven and (is_external(node) or node.kind is not StepKind.RETRIABLE):
         return None
     counted = attempt - draft.progress.branch.attempts.unspent
-    if not node.retry.allows(counted):
+    if not node.attempt_rules.allows_another(counted):
         return None
     if is_overdue(draft.saga, draft.progress, draft.now):
         return None
-    return draft.now + node.retry.delay(counted, chance=outcome.chance)
+    return draft.now + node.attempt_rules.delay(counted, chance=outcome.chance)
 
 
 def _failure_record(
@@ -263,14 +263,14 @@ def record_late_answer(draft: Draft[Any], answer: LateAnswer) -> None:
 def end_crashed_step(draft: Draft[Any], chance: float) -> None:
     """Record an attempt that ended with its process.
 
-    Such an attempt doesn't count against the limit of the step's `Retry`, because the
+    Such an attempt doesn't count against the step's limit of attempts, because the
     call may not be the cause. If the process made no other call, the call was the
-    cause. After ``Retry.crashes`` such crashes the saga is stuck.
+    cause. After ``maximum_crashes`` such crashes the saga is stuck.
     """
     attempts = draft.progress.branch.attempts
     node = draft.saga.steps[draft.progress.branch.position]
     crashes_alone = attempts.crashes_alone + attempts.alone
-    is_final = crashes_alone >= node.retry.crashes
+    is_final = crashes_alone >= node.attempt_rules.maximum_crashes
     retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
     draft.record(_crash_record(node, draft.progress, None if is_final else retry_at))
     if is_final:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from eventbraid.saga._defect_classification import Where
+    from eventbraid.saga.definition._attempt_rules import AttemptRules
     from eventbraid.saga.definition._context import StepContext
-    from eventbraid.saga.definition._retry import Retry
 
 R = TypeVar("R")
 
@@ -45,7 +45,7 @@ async def make_attempt(
     context: StepContext[Any],
     where: Where,
     *,
-    retry: Retry,
+    rules: AttemptRules,
     timeout: timedelta,
     defects: tuple[type[BaseException], ...],
     host: Host,
@@ -60,7 +60,7 @@ async def make_attempt(
         call: Makes the call.
         context: The context that was passed to the call, for the log message.
         where: The kind of the function that is called, for the log message.
-        retry: Decides which exceptions prove that the call had no effect.
+        rules: Decide which exceptions prove that the call had no effect.
         timeout: The time that the call may take.
         defects: The exceptions that show a bug in the call.
         host: Decides whether a cancellation comes from outside.
@@ -101,9 +101,9 @@ async def make_attempt(
             # requested for its own task.
             await drop_cancellation_requests(requests)
         raise_if_it_ends_the_program(error)
-        if not retry.proves_failure(error) and is_defect(error, defects):
+        if not rules.proves_failure(error) and is_defect(error, defects):
             return Bug(error)
-        outcome = failure_of(error, retry)
+        outcome = failure_of(error, rules)
         log_failure(context, where, outcome, error)
         return outcome
     outcome = StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
@@ -111,9 +111,9 @@ async def make_attempt(
     return outcome
 
 
-def failure_of(error: BaseException, retry: Retry) -> StepFailure:
+def failure_of(error: BaseException, rules: AttemptRules) -> StepFailure:
     """Return the failure of an attempt that raised an exception."""
-    doubt = None if retry.proves_failure(error) else _doubt_of(error)
+    doubt = None if rules.proves_failure(error) else _doubt_of(error)
     return StepFailure(type(error).__name__, _shortened(error), doubt=doubt)
 
 

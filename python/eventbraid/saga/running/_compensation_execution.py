@@ -111,7 +111,7 @@ class CompensationExecution:
                 lambda: compensation.action(context, step_outcome),
                 context,
                 "compensation",
-                retry=compensation.retry,
+                rules=compensation.rules,
                 timeout=compensation.timeout,
                 defects=run.saga.defects if node.defects is None else node.defects,
                 host=self._host,
