@@ -22,87 +22,6 @@ LAYERS = ("errors", "domain", "event", "store", "command", "lease", "saga")
 # refused to other classes, before the layer has been used for the first time.
 _EVENT_TYPES = {"lease.": "eventbraid.lease", "saga.": "eventbraid.saga"}
 
-# Former names, which programs may still use for now.
-_FORMER = {
-    "AsyncRole": "AsyncLease",
-    "Done": "StepCompleted",
-    "Ended": "SagaResult",
-    "Kind": "StepKind",
-    "Local": "LocalStep",
-    "Node": "SagaStep",
-    "Outcome": "SagaOutcome",
-    "Status": "SagaStatus",
-    "Unknown": "StepInDoubt",
-    "local": "local_step",
-    "value": "value_object",
-    "Role": "Lease",
-    "RoleBusy": "LeaseHeld",
-    "RoleLost": "LeaseLost",
-    "SagaParked": "SagaBlocked",
-    "StoreMember": "StoreSession",
-    "Verified": "VerifyReport",
-    "stream": "stream",
-    "streams": "streams",
-}
-
-# Names that were exported here and now have one path, in their layer.
-_NO_LONGER_AT_THE_TOP = frozenset(
-    {
-        "CompensationOrder",
-        "ConflictedStream",
-        "CoordinatorClosed",
-        "CorruptStore",
-        "DEFECTS",
-        "DeadlineExceeded",
-        "DiscoveryLimit",
-        "EventDecodeError",
-        "Expectation",
-        "GraphMismatch",
-        "IdempotencyMismatch",
-        "IncompatibleFormat",
-        "InvalidArgument",
-        "InvalidEventType",
-        "InvalidSaga",
-        "InvalidStreamId",
-        "InvalidTransition",
-        "LeaseLost",
-        "LimitExceeded",
-        "LocalStep",
-        "NotAStore",
-        "RetriesExhausted",
-        "SagaBlocked",
-        "SagaEntry",
-        "SagaExists",
-        "SagaNotFound",
-        "SagaProgress",
-        "SagaResult",
-        "SagaStatus",
-        "SagaStep",
-        "SagaSummary",
-        "SagaTimeline",
-        "SharingUnsupported",
-        "StepFailure",
-        "StorageFull",
-        "StoreClosed",
-        "StoreDetached",
-        "StoreMode",
-        "StorePoisoned",
-        "StoreSession",
-        "StoreStats",
-        "StoreUnavailable",
-        "StreamCondition",
-        "StreamDeleted",
-        "StreamsSnapshot",
-        "UndeclaredStream",
-        "UnknownEventType",
-        "VerifyReport",
-        "Writable",
-        "Writables",
-        "read_timeline",
-        "uuid7",
-    }
-)
-
 
 def lazy_names(
     package: dict[str, object], names: Collection[str]
@@ -116,20 +35,17 @@ def lazy_names(
     """
     prefix = package["__name__"]
     public = frozenset(names)
-    known = public | set(_FORMER.values()) | _NO_LONGER_AT_THE_TOP
 
     def load(name: str) -> object:
         if name in LAYERS:
             # `eventbraid.saga` works after `import eventbraid`, as if it were loaded.
             return import_module(f"{prefix}.{name}")
-        name = _FORMER.get(name, name)
-        if name in known:
+        if name in public:
             for layer in LAYERS:
                 module = import_module(f"{prefix}.{layer}")
                 if hasattr(module, name):
                     found: object = getattr(module, name)
-                    if name in public:
-                        package[name] = found
+                    package[name] = found
                     return found
         raise AttributeError(f"module {prefix!r} has no attribute {name!r}")
 

@@ -942,16 +942,6 @@ class LeaseHeld(LeaseError):
             "process"
         )
 
-    @property
-    def role(self) -> str:
-        """The former name of `lease`."""
-        return self.lease
-
-    @property
-    def silence(self) -> float:
-        """The former name of `heartbeat_age`."""
-        return self.heartbeat_age
-
 
 class LeaseLost(LeaseError):
     """Another holder acquired the lease in the meantime; nothing was written.
@@ -977,11 +967,6 @@ class LeaseLost(LeaseError):
             f"{token} and is {actual}; nothing was written: stop the work that the "
             "lease protects"
         )
-
-    @property
-    def role(self) -> str:
-        """The former name of `lease`."""
-        return self.lease
 
 
 class StorePoisoned(StoreUnusable):

@@ -151,7 +151,7 @@ async def test_too_many_open_sagas_are_not_written_down(store, saga, monkeypatch
     monkeypatch.setattr(
         "eventbraid.saga.coordination._unfinished_sagas.MAXIMUM_OPEN", 0
     )
-    blocked = trip(inside("other"), name="parked")
+    blocked = trip(inside("other"), name="blocked")
     with pytest.raises(Crash):
         await run(MortalStore(store, 2), blocked, ["saga-1"])
     before = await store.version(CHECKPOINTS)

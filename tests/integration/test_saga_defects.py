@@ -544,7 +544,7 @@ async def test_coordinators_that_meet_the_same_defect_add_no_records(
         bug.error = TypeError(f"oops of {object()} at {number}")
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             with anyio.fail_after(60):
-                while not await coordinator.parked():  # noqa: ASYNC110
+                while not await coordinator.blocked():  # noqa: ASYNC110
                     await anyio.sleep(0.005)
     now = await records(store, "saga-1")
     # Other texts than those of the first defect are another one, but for numbers.

@@ -270,7 +270,7 @@ class Conversation(eb.Stream[Said], category="conversation"): ...
 
 
 class Say(eb.Command[None, Said]):
-    conversation: eb.Declared[Said] = eb.stream(Conversation)
+    conversation: eb.Declared[Conversation]
     what: str
 
     def initial(self):

@@ -226,7 +226,8 @@ def test_a_fork_during_the_first_use_of_something_leaves_it_usable(location, use
         f"""
         import ctypes, signal, uuid
         from types import MappingProxyType
-        from eventbraid import EXISTS, NewEvent, uuid7
+        from eventbraid import EXISTS, NewEvent
+        from eventbraid.store import uuid7
         ID, MAPPING = uuid.UUID(int=7), MappingProxyType({{"k": "v"}})
 
         class Body(bytes):

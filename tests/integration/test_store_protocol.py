@@ -30,7 +30,7 @@ class Counter(eb.Stream[Raised], category="counter"): ...
 
 
 class Raise(eb.Command[int, Raised]):
-    counter: eb.Declared[Raised] = eb.stream(Counter)
+    counter: eb.Declared[Counter]
 
     def initial(self):
         return 0

@@ -56,67 +56,10 @@ def test_all_and_the_exported_names_agree():
     assert set(eventbraid.__all__) == exported
 
 
-@pytest.mark.parametrize(
-    ("former", "name"),
-    [
-        ("AsyncRole", "AsyncLease"),
-        ("Done", "StepCompleted"),
-        ("Ended", "SagaResult"),
-        ("Role", "Lease"),
-        ("RoleBusy", "LeaseHeld"),
-        ("RoleLost", "LeaseLost"),
-        ("SagaParked", "SagaBlocked"),
-        ("StoreMember", "StoreSession"),
-        ("local", "local_step"),
-        ("value", "value_object"),
-        ("Verified", "VerifyReport"),
-    ],
-)
-def test_a_former_name_can_still_be_used(former, name):
-    assert getattr(eventbraid, former) is getattr(eventbraid, name)
-    assert former not in eventbraid.__all__
-
-
-def test_the_former_form_of_a_declared_stream_can_still_be_used():
-    @eventbraid.event("test_public_names.raised")
-    class Raised: ...
-
-    class Counter(eventbraid.Stream[Raised], category="counter"): ...
-
-    class Raise(eventbraid.Command[int, Raised]):
-        counter: eventbraid.Declared[Raised] = eventbraid.stream(Counter)
-        others: eventbraid.DeclaredMany[Raised] = eventbraid.streams(Counter)
-
-        def initial(self):
-            return 0
-
-        def apply(self, state, recorded, /):
-            return state + 1
-
-        def decide(self, state, /):
-            yield self.counter.write(Raised())
-
-    with pytest.raises(TypeError, match="counter"):
-        Raise(others=[])
-    with eventbraid.open("memory:") as store:
-        command = Raise(counter="counter-1", others=["counter-2"])
-        assert eventbraid.Executor(store).execute(command).versions == {"counter-1": 1}
-    assert {"stream", "streams"}.isdisjoint(eventbraid.__all__)
-
-
-def test_former_attributes_can_still_be_used(tmp_path):
-    held = eventbraid.LeaseHeld("importer", "python", None, 1.5)
-    lost = eventbraid.LeaseLost("importer", 3, 4)
-    assert (held.role, held.silence, lost.role) == ("importer", 1.5, "importer")
-    with eventbraid.open(tmp_path / "store.braid") as store:
-        stats = store.stats()
-    assert stats.members == stats.sessions
-    assert stats.groups == stats.members[0].groups == stats.write_batches == 0
-
-
-def test_a_name_that_left_the_top_can_still_be_used():
-    assert eventbraid.StorageFull is eventbraid.errors.StorageFull
-    assert eventbraid.SagaStatus is eventbraid.saga.SagaStatus
+def test_a_name_of_a_layer_is_not_at_the_top():
+    for name in ("StorageFull", "SagaStatus", "LocalStep"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(eventbraid, name)
 
 
 def test_the_top_exports_what_programs_use_daily():

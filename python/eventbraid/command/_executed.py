@@ -59,11 +59,6 @@ class Executed:
     attempts: int
     replayed: bool
 
-    @property
-    def position(self) -> int:
-        """The former name of `last_position`, or of `read_position` without events."""
-        return self.last_position or self.read_position or 0
-
     def __reduce__(self) -> tuple[type[Executed], tuple[object, ...]]:
         """Copy ``versions`` into a dict, because a read-only view can't be pickled."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}

@@ -59,11 +59,6 @@ class StoreSession:
     replays: int
     waits: int
 
-    @property
-    def groups(self) -> int:
-        """The former name of `write_batches`."""
-        return self.write_batches
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
@@ -121,16 +116,6 @@ class StoreStats:
     waits: int = 0
     clock_jumps: int = 0
     sessions: tuple[StoreSession, ...] = ()
-
-    @property
-    def groups(self) -> int:
-        """The former name of `write_batches`."""
-        return self.write_batches
-
-    @property
-    def members(self) -> tuple[StoreSession, ...]:
-        """The former name of `sessions`."""
-        return self.sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ static INT: Name = Name::new("int");
 ///
 /// Example:
 ///     >>> import eventbraid as eb
-///     >>> first, second = eb.uuid7(), eb.uuid7()
+///     >>> first, second = eb.store.uuid7(), eb.store.uuid7()
 ///     >>> first.version, first < second
 ///     (7, True)
 #[pyfunction]

@@ -273,10 +273,6 @@ class SagaCoordinator:
         """
         return await self._parts.listing.blocked()
 
-    async def parked(self) -> Sequence[SagaSummary]:
-        """List the blocked sagas: the former name of `blocked`."""
-        return await self.blocked()
-
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
         """Compensate a saga on request, even without its declaration.
 

@@ -47,11 +47,6 @@ class SagaSummary:
     blocked: bool = False
     overdue: bool = False
 
-    @property
-    def parked(self) -> bool:
-        """The former name of ``blocked``."""
-        return self.blocked
-
 
 def summary_of(progress: Progress) -> SagaSummary:
     """Return the summary of a saga of any coordinator."""
