@@ -5,8 +5,6 @@ from __future__ import annotations
 from eventbraid.command._async_executor import AsyncExecutor
 from eventbraid.command._command import Command
 from eventbraid.command._declared import Declared, DeclaredMany
-from eventbraid.command._declared import stream as stream
-from eventbraid.command._declared import streams as streams
 from eventbraid.command._executed import Executed
 from eventbraid.command._executor import Executor
 from eventbraid.command._metadata import caused_by

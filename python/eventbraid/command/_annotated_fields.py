@@ -12,7 +12,7 @@ import inspect
 import sys
 import types
 import typing
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from eventbraid.command._declared import Declared, DeclaredMany
 from eventbraid.command._stream import Stream
@@ -47,11 +47,6 @@ def make_dataclass(cls: type) -> None:
 def _descriptors(cls: type, annotations: Mapping[str, object]) -> Iterator[AnyDeclared]:
     known = _names_visible_to(cls)
     for name, written in annotations.items():
-        value = vars(cls).get(name)
-        if _is_declared(value):
-            # The former form, in which the annotation names the stream's events.
-            yield type(value)(value.kind, name)
-            continue
         place = f"{cls.__name__}.{name}"
         annotation = bare(_evaluated(written, known, place))
         form = typing.get_origin(annotation)
@@ -105,7 +100,7 @@ def _hint(written: object, known: dict[str, Any]) -> object:
     return hints["it"]
 
 
-def _is_declared(value: object) -> TypeGuard[AnyDeclared]:
+def _is_declared(value: object) -> bool:
     return isinstance(value, Declared | DeclaredMany)
 
 

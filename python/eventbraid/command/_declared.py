@@ -152,15 +152,5 @@ class DeclaredMany(Generic[K_co]):
         return cast("tuple[str, ...]", command.__dict__[self.name])
 
 
-def stream(kind: type[Stream[Any]], /) -> Any:
-    """Declare one stream by the value of its field; a former form of `Declared`."""
-    return Declared(kind, "")
-
-
-def streams(kind: type[Stream[Any]], /) -> Any:
-    """Declare streams by the value of their field; a former form of `DeclaredMany`."""
-    return DeclaredMany(kind, "")
-
-
 def _id_of(kind: type[Stream[Any]], value: object) -> str:
     return kind.checked_id(value.id if isinstance(value, Stream) else value)
