@@ -111,8 +111,7 @@ def test_the_library_works_with_its_dependencies_alone(without, project):
 def test_what_only_the_command_line_needs_is_an_extra(project):
     command_line = names(project["optional-dependencies"]["cli"])
     assert command_line == {"click", "rich"}
-    # For now a plain installation has the command line, too.
-    assert names(project["dependencies"]) == NEEDED | command_line
+    assert names(project["dependencies"]) == NEEDED
 
 
 def test_the_first_command_of_the_readme_installs_the_extra(repository):
