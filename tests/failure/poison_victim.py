@@ -54,7 +54,7 @@ async def linger(context: eb.StepContext[Trip]) -> str:
     return "lingered"
 
 
-def external(name, action, undone_by=compensate, **options):
+def external(name, action, compensated_by=compensate, **options):
     step = eb.step(
         name,
         action,
@@ -63,7 +63,7 @@ def external(name, action, undone_by=compensate, **options):
         refusals=(PermissionError,),
         **options,
     )
-    return step.compensated_by(undone_by, retry=QUICK)
+    return step.compensated_by(compensated_by, retry=QUICK)
 
 
 def poisonous(where: str) -> eb.Saga[Trip]:
@@ -77,7 +77,7 @@ def poisonous(where: str) -> eb.Saga[Trip]:
         case "compensation":
             steps = [
                 external("z", pay),
-                external("a", pay, undone_by=die_in_call),
+                external("a", pay, compensated_by=die_in_call),
                 external("b", refuse),
             ]
         case "local compensation":
@@ -105,7 +105,10 @@ async def coordinate_parent(path: str, where: str) -> None:
     steps = (
         [external("wait", wait_for_child, result=str)]
         if where == "child"
-        else [external("wait", pay, undone_by=wait_for_child), external("b", refuse)]
+        else [
+            external("wait", pay, compensated_by=wait_for_child),
+            external("b", refuse),
+        ]
     )
     parent = trip(*steps, name="parent")
     async with (

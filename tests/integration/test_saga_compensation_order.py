@@ -81,7 +81,7 @@ async def test_a_decision_finishes_what_is_stuck(store, receiver, how, restarted
             await decide(coordinator, how)
         assert (await ended(coordinator, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == ([] if how == "retry" else ["ship"])
-    assert receiver.calls["saga-1/pay/1/undo"] == 1
+    assert receiver.calls["saga-1/pay/1/compensation"] == 1
 
 
 async def decide(coordinator, how: str, step: str = "ship") -> None:

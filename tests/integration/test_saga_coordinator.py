@@ -116,6 +116,19 @@ async def test_an_unfit_id_is_refused(store, receiver, saga_id):
             await coordinator.start(saga, Trip("mia"), id=saga_id)
 
 
+async def test_the_longest_id_has_room_for_the_keys_of_compensations(store, receiver):
+    """Its keys have at most 255 bytes, also after hundreds of retries by a person."""
+    receiver.plan["ship"] = ["decline"]
+    saga = trip(outside(receiver, "pay"), outside(receiver, "ship"))
+    longest = "x" * (255 - len("/ship/1000/compensation"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        with pytest.raises(eb.errors.InvalidArgument, match="exceed 255 bytes"):
+            await coordinator.start(saga, Trip("mia"), id=longest + "x")
+        handle = await coordinator.start(saga, Trip("mia"), id=longest)
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
+    assert f"{longest}/pay/1/compensation" in receiver.calls
+
+
 @pytest.mark.parametrize("saga_id", [None, 7, b"saga-1"])
 async def test_an_id_that_is_no_text_is_refused_everywhere(store, receiver, saga_id):
     saga = journey(receiver)

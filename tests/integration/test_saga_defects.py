@@ -741,7 +741,7 @@ async def test_a_blocked_compensation_holds_back_none_of_the_others(store, recei
     assert (await notes(store, "saga-1"))[-1] == "compensate pack"
     bug.mended = True
     assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
-    assert receiver.calls["saga-1/book/1/undo"] == 1
+    assert receiver.calls["saga-1/book/1/compensation"] == 1
 
 
 async def test_a_strict_order_stops_at_a_blocked_compensation(store, receiver):

@@ -240,7 +240,10 @@ async def test_a_compensation_may_record_what_it_did(store, receiver):
         outside(receiver, "ship"),
     )
     await ended(store, saga)
-    assert await notes(store, "saga-1") == ["pay", "refunded receipt saga-1/pay/1/undo"]
+    assert await notes(store, "saga-1") == [
+        "pay",
+        "refunded receipt saga-1/pay/1/compensation",
+    ]
 
 
 async def test_a_step_whose_command_is_refused_is_compensated_with_its_result(
@@ -490,7 +493,7 @@ async def test_compensations_are_retried(store, receiver):
     receiver.plan |= {"ship": ["decline"], "compensate pay": ["drop", "hang", "ok"]}
     end = await ended(store, journey(receiver))
     assert end.outcome is eb.SagaOutcome.COMPENSATED
-    assert receiver.calls["saga-1/pay/1/undo"] == 3
+    assert receiver.calls["saga-1/pay/1/compensation"] == 3
     assert receiver.standing() == []
 
 
@@ -514,7 +517,7 @@ async def test_a_compensation_whose_command_is_refused_waits_for_a_person(
     assert end.outcome is eb.SagaOutcome.STUCK
     assert "it is compensated, but its command was refused: closed" in end.failure
     # It was tried again with the same key, so the receiver did it once.
-    assert receiver.calls["saga-1/pay/1/undo"] == QUICK.maximum_attempts
+    assert receiver.calls["saga-1/pay/1/compensation"] == QUICK.maximum_attempts
     assert receiver.log == ["pay", "compensate pay"]
 
 

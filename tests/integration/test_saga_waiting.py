@@ -288,7 +288,7 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_blocked_one(
                 await anyio.sleep(0.005)
         await owner.retry(saga_id, by="mia", note="again")
         with anyio.fail_after(SOON):
-            while receiver.calls[f"{saga_id}/pay/2/undo"] < 1:  # noqa: ASYNC110
+            while receiver.calls[f"{saga_id}/pay/2/compensation"] < 1:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         late = await other.get(saga, saga_id)
         with pytest.raises(TimeoutError):

@@ -116,7 +116,7 @@ def capture(amount=1501, key="capture"):
     )
 
 
-def reverse(amount, forward_key="capture", key="undo"):
+def reverse(amount, forward_key="capture", key="compensation"):
     return ReversePayment(
         payment=PAYMENT,
         key=key,
@@ -224,31 +224,31 @@ CASES = {
     "a capture is refunded": (
         [(PAYMENT, AUTHORIZED), (PAYMENT, PAID)],
         reverse(1501),
-        [(PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo"))],
+        [(PAYMENT, PaymentRefunded(Money(1501), "BACK", "compensation"))],
     ),
     "a capture whose answer was lost is refunded": (
         [(PAYMENT, AUTHORIZED)],
         reverse(1501),
         [
             (PAYMENT, PaymentCaptured(Money(1501), "BACK", "capture")),
-            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "compensation")),
         ],
     ),
     "a capture that never was is voided": (
         [(PAYMENT, AUTHORIZED)],
         reverse(0),
-        [(PAYMENT, PaymentVoided("BACK", "undo"))],
+        [(PAYMENT, PaymentVoided("BACK", "compensation"))],
     ),
     "a payment that never was is voided": (
         [],
         reverse(0, forward_key="authorize"),
-        [(PAYMENT, PaymentVoided("BACK", "undo"))],
+        [(PAYMENT, PaymentVoided("BACK", "compensation"))],
     ),
     "a refund is recorded twice": (
         [
             (PAYMENT, AUTHORIZED),
             (PAYMENT, PAID),
-            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "compensation")),
         ],
         reverse(1501),
         [],
@@ -375,7 +375,7 @@ REJECTIONS = {
         [
             (ORDER, SUBMITTED),
             (PAYMENT, PAID),
-            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "compensation")),
             (SHIPMENT, DISPATCHED),
         ],
         complete(),
@@ -392,7 +392,7 @@ REJECTIONS = {
         "not_authorized",
     ),
     "a voided authorization is captured": (
-        [(PAYMENT, AUTHORIZED), (PAYMENT, PaymentVoided("BACK", "undo"))],
+        [(PAYMENT, AUTHORIZED), (PAYMENT, PaymentVoided("BACK", "compensation"))],
         capture(),
         "not_authorized",
     ),

