@@ -115,6 +115,11 @@ class Reading(Generic[S]):
         self.position = 0
         self.versions: dict[str, int] = {}
 
+    @property
+    def recorded(self) -> Sequence[Recorded[Any]]:
+        """The decoded events that the last state was folded from."""
+        return self._recorded
+
     async def state(
         self,
         port: Port,

@@ -1,6 +1,11 @@
-"""Pytest, or what to install; imported before the suites, whose asserts it explains."""
+"""Import pytest for the contract suites, or report how to install it.
+
+The package of the suites imports this module first.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 try:
     import pytest
@@ -11,6 +16,9 @@ except ModuleNotFoundError as missing:
     )
     raise ModuleNotFoundError(message, name=missing.name) from missing
 
-# Without this a failing assert of the suite would show no values. It must come before
-# the suite's modules are imported.
-pytest.register_assert_rewrite("eventbraid.testing._contract")
+# Without this, a failing assert of the suite would show no values. It must come before
+# the import of the modules; the package itself has no asserts.
+_SUITES = Path(__file__).with_name("_contract").glob("[!_]*.py")
+pytest.register_assert_rewrite(
+    *(f"eventbraid.testing._contract.{suite.stem}" for suite in _SUITES)
+)

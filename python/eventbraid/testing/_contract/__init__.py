@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# First of all: it makes pytest explain the asserts of the modules below.
+from eventbraid.testing import _pytest as _pytest
 from eventbraid.testing._contract.backend import (
     SnapshotUnderTest,
     StoreBackend,

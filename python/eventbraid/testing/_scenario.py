@@ -1,0 +1,403 @@
+"""Given events, when a command is executed, then events: tests of commands by example.
+
+The command is executed by `Executor`, on a store double in memory. So every rule holds
+as in production: discovery, the checks of the decision, idempotency keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from eventbraid.command import Command, Executor
+from eventbraid.command._evaluation import Evaluation
+from eventbraid.errors import CommandRejected, InvalidArgument
+from eventbraid.event import decode_event, new_event
+from eventbraid.testing._difference import (
+    difference,
+    lines_of_events,
+    lines_of_value,
+)
+from eventbraid.testing._history import History, StreamEvents, new_events
+from eventbraid.testing._purity import check_on_history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eventbraid.command import Executed, Write
+    from eventbraid.store import Expectation, NewEvent
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+# unittest leaves the frames of such a module out of the traceback.
+__unittest = True
+
+
+def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -> Given:
+    """Begin a test of a command with the events that its streams have.
+
+    Args:
+        *events: The events in the order in which they were recorded: `on(...)`, which
+            names the stream, or a `Write`. A `NewEvent` stands for an event as it was
+            written to the log, for example in an older schema version.
+        check_purity: Whether `when` also checks the command; see `check_purity`.
+
+    Raises:
+        InvalidArgument: An argument doesn't name the stream of its events.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.testing import given, on
+        >>> @eb.event("doc.safe.filled")
+        ... class Filled:
+        ...     coins: int
+        >>> @eb.event("doc.safe.emptied")
+        ... class Emptied:
+        ...     coins: int
+        >>> class Safe(eb.Stream[Filled | Emptied], category="safe"): ...
+        >>> class Empty(eb.Command[int, Filled | Emptied]):
+        ...     safe: eb.Declared[Safe]
+        ...
+        ...     def initial(self):
+        ...         return 0
+        ...
+        ...     def apply(self, state, recorded, /):
+        ...         match recorded.event:
+        ...             case Filled(coins):
+        ...                 return state + coins
+        ...             case Emptied(coins):
+        ...                 return state - coins
+        ...
+        ...     def decide(self, state, /):
+        ...         eb.require(state > 0, "empty")
+        ...         yield self.safe.write(Emptied(state))
+        >>> safe = Safe("safe-1")
+        >>> full = given(on(safe, Filled(5), Filled(7)))
+        >>> full.when(Empty(safe=safe)).then(on(safe, Emptied(12))).state(0)
+        <Outcome of Empty: 1 event>
+        >>> given().when(Empty(safe=safe)).rejected("empty")
+        <Outcome of Empty: rejected: empty>
+    """
+    history = History()
+    for new, recorded_at in new_events(events):
+        history.record(new, recorded_at)
+    return Given(history, check_purity=check_purity)
+
+
+class Given:
+    """The events of a test; `given` builds it.
+
+    Example:
+        >>> from eventbraid.testing import Given, given
+        >>> isinstance(given(), Given)
+        True
+    """
+
+    def __init__(self, history: History, *, check_purity: bool) -> None:
+        """Begin with the events of a store double; use `given` instead."""
+        self._history = history
+        self._check_purity = check_purity
+
+    def when(
+        self,
+        command: Command[S, Any],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        also: Iterable[Write] = (),
+        expect: Mapping[str, Expectation] | None = None,
+    ) -> Outcome[S]:
+        """Execute a command on these events.
+
+        The events of this object stay as they are, so it may begin several tests.
+
+        Args:
+            command: The command.
+            idempotency_key: The key of the request, as for `Executor.execute`.
+            metadata: The metadata of the command's events.
+            also: Further writes of the same commit.
+            expect: Further expectations of the same commit.
+
+        Returns:
+            The outcome, to be compared with what is expected.
+
+        Raises:
+            ImpureCommand: A function of the command isn't pure.
+            Exception: Whatever `Executor.execute` raises, except a rejection.
+        """
+        __tracebackhide__ = True
+        if not isinstance(command, Command):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(
+                "command",
+                type(command).__name__,
+                "give an instance of a command's class",
+            )
+        history = self._history.copy()
+        is_known = idempotency_key is not None and history.committed(idempotency_key)
+        if self._check_purity and not is_known:
+            check_on_history(command, history)
+        executed: Executed | None = None
+        rejection: CommandRejected | None = None
+        history.appended = []
+        try:
+            executed = Executor(history.as_store()).execute(
+                command,
+                idempotency_key=idempotency_key,
+                metadata=metadata,
+                also=also,
+                expect=expect,
+            )
+        except CommandRejected as rejected:
+            rejection = rejected
+        return Outcome(command, history, self._check_purity, executed, rejection)
+
+
+class Outcome(Generic[S]):
+    """The outcome of a command in a test; `Given.when` returns it.
+
+    Each check returns the outcome, so that checks may follow each other.
+
+    Attributes:
+        executed: The result of the execution; `None` if the command was rejected.
+        rejection: The rejection; `None` if the command was executed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.testing import given, on
+        >>> @eb.event("doc.pot.boiled")
+        ... class Boiled: ...
+        >>> class Pot(eb.Stream[Boiled], category="pot"): ...
+        >>> class Boil(eb.Command[None, Boiled]):
+        ...     pot: eb.Declared[Pot]
+        ...
+        ...     def initial(self): ...
+        ...     def apply(self, state, recorded, /): ...
+        ...     def decide(self, state, /):
+        ...         yield self.pot.write(Boiled())
+        >>> once = given().when(Boil(pot="pot-1"), idempotency_key="k")
+        >>> again = once.then(on(Pot("pot-1"), Boiled())).when(
+        ...     Boil(pot="pot-1"), idempotency_key="k"
+        ... )
+        >>> again.replayed()
+        <Outcome of Boil: replayed>
+    """
+
+    def __init__(
+        self,
+        command: Command[S, Any],
+        history: History,
+        check_purity: bool,  # noqa: FBT001 - passed on
+        executed: Executed | None,
+        rejection: CommandRejected | None,
+    ) -> None:
+        """Store the outcome; use `Given.when` instead."""
+        self.executed = executed
+        self.rejection = rejection
+        self._command = command
+        self._history = history
+        self._check_purity = check_purity
+
+    @property
+    def events(self) -> list[tuple[str, object]]:
+        """The events of the commit, or of the replayed one, each with its stream."""
+        executed = self.executed
+        if executed is None or executed.first_position is None:
+            return []
+        recorded = self._history.events[executed.first_position - 1 :]
+        return [
+            (one.stream, event)
+            for one, event in zip(recorded, executed.events, strict=False)
+        ]
+
+    def then(self, *expected: StreamEvents | Write | NewEvent) -> Outcome[S]:
+        """Check that the command decided on exactly these events, in this order.
+
+        Args:
+            *expected: The events, as in `given`; none for a command that decides on
+                nothing.
+
+        Raises:
+            AssertionError: It decided on others, or was rejected. The message shows the
+                difference.
+        """
+        __tracebackhide__ = True
+        wanted = list(_typed(expected))
+        if self.executed is None:
+            raise self._unexpected_rejection(lines_of_events(_placed(wanted)))
+        actual = self.events
+        is_equal = len(wanted) == len(actual) and all(
+            wanted_one[0] == one[0] and _is_same(wanted_one[1], one[1])
+            for wanted_one, one in zip(wanted, actual, strict=True)
+        )
+        if not is_equal:
+            shown = difference(
+                lines_of_events(_placed(wanted)), lines_of_events(actual), "decided"
+            )
+            raise AssertionError(f"{self._name} decided on other events\n{shown}")
+        self._check_metadata(wanted)
+        return self
+
+    def rejected(self, code: str, /, **facts: object) -> Outcome[S]:
+        """Check that the command was rejected.
+
+        Args:
+            code: The code of the rejection.
+            **facts: Facts of the rejection, each with its value. Others may be present.
+
+        Raises:
+            AssertionError: It was executed, or rejected with another code or other
+                facts.
+        """
+        __tracebackhide__ = True
+        rejection = self.rejection
+        if rejection is None:
+            shown = "\n".join(lines_of_events(self.events))
+            raise AssertionError(
+                f"{self._name} was not rejected with {code!r}, but decided:\n{shown}"
+            )
+        held = rejection.facts
+        actual = {name: held[name] for name in facts if name in held}
+        if (rejection.code, actual) != (code, facts):
+            shown = difference(
+                _rejection_lines(code, facts),
+                # Without expected facts, only the code is compared.
+                _rejection_lines(rejection.code, held if facts else {}),
+                "was",
+            )
+            raise AssertionError(
+                f"the rejection of {self._name} is another: {rejection}\n{shown}"
+            )
+        return self
+
+    def state(self, expected: S, /) -> Outcome[S]:
+        """Check the state that the command's streams have after it.
+
+        This is the state on which a further execution of the command would decide.
+
+        Args:
+            expected: The state.
+
+        Raises:
+            AssertionError: The state is another.
+        """
+        __tracebackhide__ = True
+        actual = Evaluation(self._command, self._history.as_store()).read()
+        if actual != expected:
+            shown = difference(
+                lines_of_value(expected), lines_of_value(actual), "folded"
+            )
+            raise AssertionError(
+                f"the state of {self._name} is another after the command\n{shown}"
+            )
+        return self
+
+    def replayed(self) -> Outcome[S]:
+        """Check that the command was not executed, because its key was known.
+
+        Raises:
+            AssertionError: The command was executed or rejected.
+        """
+        __tracebackhide__ = True
+        if self.executed is None:
+            raise self._unexpected_rejection(["the result of the first execution"])
+        if not self.executed.replayed:
+            shown = "\n".join(lines_of_events(self.events))
+            raise AssertionError(
+                f"{self._name} was executed, not replayed, and decided:\n{shown}"
+            )
+        return self
+
+    def when(
+        self,
+        command: Command[T, Any],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        also: Iterable[Write] = (),
+        expect: Mapping[str, Expectation] | None = None,
+    ) -> Outcome[T]:
+        """Execute another command after this one; see `Given.when`."""
+        __tracebackhide__ = True
+        return Given(self._history, check_purity=self._check_purity).when(
+            command,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            also=also,
+            expect=expect,
+        )
+
+    @property
+    def _name(self) -> str:
+        return type(self._command).__name__
+
+    def _unexpected_rejection(self, expected: list[str]) -> AssertionError:
+        shown = "\n".join(expected)
+        error = AssertionError(
+            f"{self._name} was rejected: {self.rejection}\nexpected:\n{shown}"
+        )
+        error.__cause__ = self.rejection
+        return error
+
+    def _check_metadata(self, wanted: list[_Wanted]) -> None:
+        __tracebackhide__ = True
+        executed = self.executed
+        if executed is None or executed.first_position is None:
+            return
+        recorded = self._history.events[executed.first_position - 1 :]
+        for (stream, event, metadata), one in zip(wanted, recorded, strict=False):
+            # The schema version is metadata that the library adds.
+            actual = {key: held for key, held in one.metadata.items() if key != "v"}
+            if metadata is not None and dict(metadata) != actual:
+                shown = difference(
+                    lines_of_value(dict(metadata)), lines_of_value(actual), "written"
+                )
+                kind = type(event).__name__
+                raise AssertionError(
+                    f"the metadata of {kind} on {stream} is another\n{shown}"
+                )
+
+    def __repr__(self) -> str:
+        if self.rejection is not None:
+            result = f"rejected: {self.rejection}"
+        elif self.executed is not None and self.executed.replayed:
+            result = "replayed"
+        else:
+            count = len(self.events)
+            result = f"{count} event" if count == 1 else f"{count} events"
+        return f"<Outcome of {self._name}: {result}>"
+
+
+_Wanted = tuple[str, object, "Mapping[str, str] | None"]
+
+
+def _typed(expected: Iterable[object]) -> Iterable[_Wanted]:
+    """Return the events of some arguments, each with its stream and its metadata."""
+    for one in expected:
+        if isinstance(one, StreamEvents):
+            yield from ((one.stream, event, one.metadata) for event in one.events)
+            continue
+        history = History()
+        for new, _ in new_events([one]):
+            history.record(new)
+            yield new.stream, decode_event(history.events[-1]), new.metadata or None
+
+
+def _placed(wanted: Iterable[_Wanted]) -> Iterable[tuple[str, object]]:
+    return ((stream, event) for stream, event, _ in wanted)
+
+
+def _is_same(expected: object, actual: object) -> bool:
+    """Return whether two events are equal, also if their class defines no `==`."""
+    if type(expected) is not type(actual):
+        return False
+    return expected == actual or new_event("_", expected) == new_event("_", actual)
+
+
+def _rejection_lines(code: str, facts: Mapping[str, object]) -> list[str]:
+    lines = [code]
+    for name, value in facts.items():
+        first, *rest = lines_of_value(value)
+        lines += [f"    {name}={first}", *(f"        {line}" for line in rest)]
+    return lines
