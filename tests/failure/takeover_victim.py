@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 import eventbraid as eb
-from eventbraid.saga.running._shard_lease import SHARDS
+from eventbraid.saga.running._shard_mapping import SHARDS
 from tests.failure.saga_victim import LedgerReceiver, outside
 from tests.saga_kit import SECOND, Trip, inside, trip
 

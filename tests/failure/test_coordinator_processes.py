@@ -20,7 +20,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.running._shard_lease import SHARDS
+from eventbraid.saga.running._shard_mapping import SHARDS
 from tests.failure.coordinator_victim import STALE_AFTER, signed
 from tests.peers import stop_between_writes
 from tests.saga_kit import Trip, inside, trip

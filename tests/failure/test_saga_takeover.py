@@ -25,7 +25,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.lease._events import PREFIX, LeaseAcquired
-from eventbraid.saga.running._shard_lease import lease_of, shard_of
+from eventbraid.saga.running._shard_mapping import lease_of, shard_of
 from tests.failure.test_saga_kill import check
 
 VICTIM = Path(__file__).with_name("takeover_victim.py")

@@ -19,7 +19,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.lease import _liveness
 from eventbraid.lease._state import acquired
-from eventbraid.saga.running._shard_lease import SHARDS, lease_of, shard_of
+from eventbraid.saga.running._shard_mapping import SHARDS, lease_of, shard_of
 from tests.saga_kit import (
     DEADLINES,
     SECOND,

@@ -18,7 +18,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.saga.running import _clock, _pauses, _saga_reader
-from eventbraid.saga.running._shard_lease import shard_of
+from eventbraid.saga.running._shard_mapping import shard_of
 from tests.saga_kit import (
     MINUTE,
     QUICK,

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 
 import eventbraid as eb
 from eventbraid.saga.machine._events import SagaStarted, StepStarted, StepUnknown
-from eventbraid.saga.running._shard_lease import SHARDS
+from eventbraid.saga.running._shard_mapping import SHARDS
 from tests.saga_kit import SLEEPY, Receiver, Trip, inside, outside, trip
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.lease import _liveness
-from eventbraid.saga.running._shard_lease import SHARDS, shard_of
+from eventbraid.saga.running._shard_mapping import SHARDS, shard_of
 from tests.saga_kit import (
     SECOND,
     SLEEPY,

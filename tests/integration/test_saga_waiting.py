@@ -16,7 +16,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.saga.machine._events import SagaNeedsAttention
-from eventbraid.saga.running._shard_lease import SHARDS
+from eventbraid.saga.running._shard_mapping import SHARDS
 from tests.saga_kit import (
     MINUTE,
     SLEEPY,

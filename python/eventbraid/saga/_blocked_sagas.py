@@ -24,7 +24,7 @@ from eventbraid.saga.machine._events import (
     SagaNeedsAttention,
 )
 from eventbraid.saga.machine._fold import fold
-from eventbraid.saga.running._shard_lease import lease_of, shard_of
+from eventbraid.saga.running._shard_mapping import lease_of, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection

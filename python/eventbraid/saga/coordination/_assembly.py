@@ -36,7 +36,7 @@ from eventbraid.saga.coordination._saga_loader import SagaLoader
 from eventbraid.saga.coordination._saga_registry import SagaRegistry
 from eventbraid.saga.coordination._saga_starter import SagaStarter
 from eventbraid.saga.coordination._shard_handover import ShardHandover
-from eventbraid.saga.coordination._shard_rebalance import ShardRebalance
+from eventbraid.saga.coordination._shard_rebalancer import ShardRebalancer
 from eventbraid.saga.coordination._shards import Shards
 from eventbraid.saga.coordination._starts import StartsInProgress
 from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
@@ -256,7 +256,7 @@ def _follower(state: _State, work: _Work) -> LogFollower:
         attention=work.attention,
         workers=work.workers,
     )
-    rebalance = ShardRebalance(
+    rebalancer = ShardRebalancer(
         handover=work.handover,
         shards=state.shards,
         live=state.live,
@@ -273,7 +273,7 @@ def _follower(state: _State, work: _Work) -> LogFollower:
         intake=work.intake,
         blocked=state.blocked,
         attention=work.attention,
-        rebalance=rebalance,
+        rebalancer=rebalancer,
         workers=work.workers,
         clock=SagaClock(state.journal.reader.clock),
         wakeup=state.wakeup,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from eventbraid.lease._events import PREFIX
 from eventbraid.lease._state import LeaseState
-from eventbraid.saga.running._shard_lease import SHARDS, lease_of
+from eventbraid.saga.running._shard_mapping import SHARDS, lease_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._log_reader import LogReader
     from eventbraid.saga.coordination._record_handlers import RecordHandlers
     from eventbraid.saga.coordination._saga_intake import SagaIntake
-    from eventbraid.saga.coordination._shard_rebalance import ShardRebalance
+    from eventbraid.saga.coordination._shard_rebalancer import ShardRebalancer
     from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
     from eventbraid.saga.coordination._wakeup import Wakeup
     from eventbraid.saga.coordination._worker_pool import WorkerPool
@@ -47,7 +47,7 @@ class LogFollower:
         intake: Reads and drives the sagas that were gained.
         blocked: The blocked sagas of this coordinator.
         attention: The exchange about blocked sagas.
-        rebalance: Acquires and gives back leases.
+        rebalancer: Acquires and gives back leases.
         workers: Drive the sagas.
         clock: The time of day.
         wakeup: Ends the wait for the log when there is other work.
@@ -60,7 +60,7 @@ class LogFollower:
         "_handlers",
         "_intake",
         "_reader",
-        "_rebalance",
+        "_rebalancer",
         "_unfinished",
         "_wakeup",
         "_workers",
@@ -75,7 +75,7 @@ class LogFollower:
         intake: SagaIntake,
         blocked: BlockedRegistry,
         attention: AttentionExchange,
-        rebalance: ShardRebalance,
+        rebalancer: ShardRebalancer,
         workers: WorkerPool,
         clock: SagaClock,
         wakeup: Wakeup,
@@ -87,7 +87,7 @@ class LogFollower:
         self._intake = intake
         self._blocked = blocked
         self._attention = attention
-        self._rebalance = rebalance
+        self._rebalancer = rebalancer
         self._workers = workers
         self._clock = clock
         self._wakeup = wakeup
@@ -111,7 +111,7 @@ class LogFollower:
         Returns:
             The unfinished sagas under these leases, which must be driven from now on.
         """
-        await self._rebalance.run()
+        await self._rebalancer.run()
         await self._read_new()
         unfinished: list[Run[Any]] = []
         await self._intake.read_due_sagas(unfinished.append)
@@ -128,7 +128,7 @@ class LogFollower:
             self._find_overdue()
             await self._attention.report()
             await self._attention.answer()
-            await self._rebalance.run()
+            await self._rebalancer.run()
             async with dropped_stray_cancellation(self._workers.host):
                 await self._workers.pause(_PAUSE_SECONDS)
 
@@ -141,7 +141,7 @@ class LogFollower:
     def _seconds(self) -> float:
         """Return the maximum seconds until the next turn."""
         seconds = math.inf
-        if self._rebalance.must_repeat or self._blocked.has_unreported:
+        if self._rebalancer.must_repeat or self._blocked.has_unreported:
             seconds = _CHECK_SECONDS
         deadline = self._blocked.next_deadline()
         if deadline is not None:

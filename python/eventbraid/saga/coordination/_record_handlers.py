@@ -15,7 +15,7 @@ from eventbraid.saga.machine._events import (
     STUCK_TYPE,
 )
 from eventbraid.saga.running._pace import Pace
-from eventbraid.saga.running._shard_lease import shard_in
+from eventbraid.saga.running._shard_mapping import shard_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

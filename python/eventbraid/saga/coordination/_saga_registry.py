@@ -15,7 +15,7 @@ from eventbraid.saga.coordination._blocked_registry import BlockedSaga
 from eventbraid.saga.coordination._saga_summary import summary_of
 from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
-from eventbraid.saga.running._shard_lease import shard_of
+from eventbraid.saga.running._shard_mapping import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping

@@ -1,6 +1,6 @@
 """Acquires and gives back leases of shards, by appends to their streams.
 
-`_shard_balance` makes the plans, and `_shards` explains how a shard is handed over.
+`_shard_plan` makes the plans, and `_shards` explains how a shard is handed over.
 Each append here expects the version of the lease that this coordinator has read. So if
 several coordinators want a lease, exactly one of them gets it.
 """
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from eventbraid.errors import VersionConflict
 from eventbraid.lease._events import PREFIX
 from eventbraid.lease._state import acquired, released
-from eventbraid.saga.coordination._shard_balance import (
+from eventbraid.saga.coordination._shard_plan import (
     Plan,
     plan_delegation,
     plan_leases,
 )
-from eventbraid.saga.running._shard_lease import SHARDS, lease_of
+from eventbraid.saga.running._shard_mapping import SHARDS, lease_of
 from eventbraid.store import EXISTS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.coordination._lease_table import LeaseTable, Part
     from eventbraid.saga.coordination._live_coordinators import LiveCoordinators
-    from eventbraid.saga.coordination._shard_balance import Delegation
+    from eventbraid.saga.coordination._shard_plan import Delegation
     from eventbraid.saga.coordination._shards import Shards
     from eventbraid.saga.definition._declaration import Declaration
     from eventbraid.saga.running._shard_lease import ShardLease

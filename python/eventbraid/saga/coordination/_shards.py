@@ -42,7 +42,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventbraid.lease._events import PREFIX
-from eventbraid.saga.running._shard_lease import ShardLease, lease_of, shard_of
+from eventbraid.saga.running._shard_lease import ShardLease
+from eventbraid.saga.running._shard_mapping import lease_of, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

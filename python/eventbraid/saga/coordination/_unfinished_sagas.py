@@ -21,7 +21,7 @@ from eventbraid.saga.coordination._checkpoint import (
 from eventbraid.saga.definition._declaration import Declaration, recorded_declaration
 from eventbraid.saga.machine._events import ENDED_TYPES, STARTED_TYPE
 from eventbraid.saga.running._pace import Pace
-from eventbraid.saga.running._shard_lease import shard_of
+from eventbraid.saga.running._shard_mapping import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

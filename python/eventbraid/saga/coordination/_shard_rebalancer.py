@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
 
 
-class ShardRebalance:
+class ShardRebalancer:
     """Acquires and gives back leases, so that the live coordinators share them evenly.
 
     Args:

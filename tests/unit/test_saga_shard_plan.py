@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbraid.saga.coordination._shard_balance import (
+from eventbraid.saga.coordination._shard_plan import (
     Delegation,
     fair_share,
     plan_delegation,
     plan_leases,
 )
 from eventbraid.saga.definition._declaration import Declaration
-from eventbraid.saga.running._shard_lease import SHARDS, shard_of
+from eventbraid.saga.running._shard_mapping import SHARDS, shard_of
 
 
 class World:
