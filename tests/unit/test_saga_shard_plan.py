@@ -1,7 +1,7 @@
-"""Coordinators share the shards fairly, whoever comes, goes and dies.
+"""Coordinators share the shards evenly while coordinators join, leave and are killed.
 
-The hazards: a shard that nobody takes, two who give one to each other without end, and
-a newcomer who gets nothing.
+The hazards: a shard that no coordinator acquires, two coordinators that give a shard to
+each other without end, and a new coordinator that gets no shard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventbraid.saga.running._shard_mapping import SHARDS, shard_of
 
 
 class World:
-    """The leases as all see them, and who is alive."""
+    """The leases as every coordinator reads them, and the live coordinators."""
 
     def __init__(self) -> None:
         self.members: list[str] = []
@@ -35,7 +35,7 @@ class World:
         }
 
     def step(self, me: str) -> int:
-        """One coordinator plans and does it; gives how much it changed."""
+        """Carry out the plan of one coordinator; return the number of changes."""
         joins = me not in self.members
         if joins:
             self.members = [m for m in self.members if m in self.alive] + [me]
@@ -54,11 +54,13 @@ class World:
         for _ in range(10):
             if not sum([self.step(me) for me in sorted(self.alive)]):
                 return
-        raise AssertionError(f"they give and take without end: {self.shards}")
+        raise AssertionError(
+            f"the coordinators exchange shards without end: {self.shards}"
+        )
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["come", "die", "step"]), st.integers(0, 19)), max_size=40
+    st.tuples(st.sampled_from(["join", "end", "step"]), st.integers(0, 19)), max_size=40
 )
 
 
@@ -66,11 +68,11 @@ EVENTS = st.lists(
 @given(EVENTS)
 def test_all_shards_are_shared_evenly_in_the_end(events):
     world = World()
-    for what, who in events:
-        name = f"c{who}"
-        if what == "come":
+    for what, number in events:
+        name = f"c{number}"
+        if what == "join":
             world.alive.add(name)
-        elif what == "die":
+        elif what == "end":
             world.alive.discard(name)
         elif name in world.alive:
             world.step(name)
@@ -83,13 +85,13 @@ def test_all_shards_are_shared_evenly_in_the_end(events):
         assert max(has) - min(has) <= 1
 
 
-def test_who_is_alone_takes_all():
-    nobody = dict.fromkeys(range(SHARDS))
-    plan = plan_leases([], nobody, "me")
+def test_the_only_coordinator_acquires_all_shards():
+    free = dict.fromkeys(range(SHARDS))
+    plan = plan_leases([], free, "me")
     assert (sorted(plan.take), plan.give) == (list(range(SHARDS)), 0)
 
 
-def test_what_is_being_given_back_is_not_taken_again():
+def test_a_shard_that_is_being_given_back_is_not_acquired_again():
     shards = dict.fromkeys(range(SHARDS))
     plan = plan_leases(["me"], shards, "me", leaving={3, 4})
     assert set(plan.take) == set(range(SHARDS)) - {3, 4}
@@ -102,8 +104,8 @@ def test_the_shares_add_up(coordinators):
     assert max(shares) - min(shares) <= 1
 
 
-def test_sagas_are_spread_over_the_shards_for_good():
-    """Another place for a saga would give it to two coordinators of two versions."""
+def test_the_shard_of_a_saga_never_changes():
+    """Else two coordinators of different versions would drive the same saga."""
     assert [shard_of(f"saga-{n}") for n in range(5)] == [15, 9, 3, 5, 6]
     counts = [0] * SHARDS
     for n in range(1600):
@@ -118,24 +120,24 @@ ABLE, UNABLE = {NEEDED}, {Declaration("trip", 1, "0123")}
 @pytest.mark.parametrize(
     ("shard_holder", "holder", "is_free", "expected"),
     [
-        # The holder of the shard can run them, and nothing is in its way.
+        # The holder of the shard can run the sagas, and no lease is delegated.
         ("able", None, True, Delegation()),
-        # It can't, so a coordinator that can takes them, once.
+        # The holder can't, so exactly one coordinator that can acquires the lease.
         ("unable", None, True, Delegation(take=True)),
         ("unable", None, False, Delegation(take=True)),
         ("unable", "able", False, Delegation()),
         ("unable", "me", False, Delegation()),
-        # The shard has a holder again that can run them.
+        # The shard has a holder again that can run the sagas.
         ("able", "me", False, Delegation(give=True)),
         ("me", "me", False, Delegation(give=True)),
         ("me", "able", False, Delegation()),
         ("me", None, False, Delegation(evict=True)),
-        # What the holder of the shard can run isn't known yet.
+        # The declarations of the shard's holder aren't known yet.
         (None, "me", False, Delegation()),
         ("new", None, True, Delegation()),
     ],
 )
-def test_sagas_that_a_shards_holder_cannot_run_are_leased_to_one_that_can(
+def test_sagas_that_a_shards_holder_cannot_run_are_leased_to_another_coordinator(
     shard_holder, holder, is_free, expected
 ):
     runs = {"unable": UNABLE, "me": ABLE, "able": ABLE}
@@ -151,8 +153,8 @@ def test_sagas_that_a_shards_holder_cannot_run_are_leased_to_one_that_can(
     assert found == expected
 
 
-def test_one_coordinator_at_a_time_takes_a_lease_for_one_declaration():
-    """All plan alike, so that they don't race, and the shards are spread over them."""
+def test_one_coordinator_at_a_time_plans_to_acquire_a_delegated_lease():
+    """Different plans would make coordinators race for the lease."""
     runs = {"unable": UNABLE, "a": ABLE, "b": ABLE}
     takers = [
         [
