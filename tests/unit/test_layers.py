@@ -168,8 +168,14 @@ def test_no_code_of_sagas_assigns_to_the_attributes_of_another_object(repository
     assert found == {}
 
 
-def test_errors_import_nothing(imports):
-    assert imports.find_modules_directly_imported_by("eventbraid.errors") == set()
+def test_errors_import_only_errors(imports):
+    package = {"eventbraid.errors"} | imports.find_descendants("eventbraid.errors")
+    foreign = {
+        module: imported
+        for module in package
+        if (imported := imports.find_modules_directly_imported_by(module) - package)
+    }
+    assert foreign == {}
 
 
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")

@@ -110,6 +110,14 @@ def test_errors_survive_the_way(error, carry):
     assert facts(carry(error)) == facts(error)
 
 
+@pytest.mark.parametrize("name", errors.__all__)
+def test_a_class_of_errors_is_named_and_pickled_by_its_public_path(name):
+    """A private path would be invalid as soon as the class moves to another file."""
+    kind = getattr(errors, name)
+    assert (kind.__module__, kind.__qualname__) == ("eventbraid.errors", name)
+    assert pickle.loads(pickle.dumps(kind)) is kind
+
+
 def test_notes_survive_pickling():
     error = eb.errors.StoreClosed()
     error.add_note("while reading")

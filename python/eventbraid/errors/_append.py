@@ -1,0 +1,190 @@
+"""The errors of one append."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventbraid.errors._base import MAXIMUM_LISTED
+from eventbraid.errors._store import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+
+class AppendError(StoreError):
+    """The base of the errors of one append; the store itself can still be used.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.VersionConflict, eb.AppendError)
+        True
+    """
+
+
+class StreamCondition(enum.Enum):
+    """What an append may demand of a stream besides an exact version.
+
+    The members are exported as ``eventbraid.ANY``, ``eventbraid.NO_STREAM`` and
+    ``eventbraid.EXISTS``.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.NO_STREAM
+        NO_STREAM
+    """
+
+    ANY = "any"
+    """Whatever the stream's version is."""
+
+    NO_STREAM = "no_stream"
+    """The stream has no events yet (version 0)."""
+
+    EXISTS = "exists"
+    """The stream has at least one event."""
+
+    def __repr__(self) -> str:
+        """Return the name under which the package exports the member."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictedStream:
+    """One stream that did not meet the expectation of an append.
+
+    Attributes:
+        stream: The stream's id.
+        expected: The exact version or the condition that was expected.
+        actual: The version that the stream has (0 = no events).
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
+        ConflictedStream(stream='account-a', expected=EXISTS, actual=0)
+    """
+
+    stream: str
+    expected: int | StreamCondition
+    actual: int
+
+    def __str__(self) -> str:
+        """Return the stream with its expected and its actual version."""
+        expected = (
+            f"version {self.expected}"
+            if isinstance(self.expected, int)
+            else self.expected.name
+        )
+        return f"{self.stream!r} (expected {expected}, is at version {self.actual})"
+
+
+class VersionConflict(AppendError):
+    """At least one stream did not meet its expectation. Nothing was written.
+
+    The message names the first eight of the streams.
+
+    Attributes:
+        failures: Every failing stream, with its expected and its actual version.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         store.append([], expect={"order-1": eb.EXISTS})
+        ...     except eb.VersionConflict as conflict:
+        ...         print(conflict.failures)
+        (ConflictedStream(stream='order-1', expected=EXISTS, actual=0),)
+    """
+
+    def __init__(self, failures: Iterable[ConflictedStream]) -> None:
+        """Build the error from every stream that failed its check."""
+        self.failures = tuple(failures)
+        streams = ", ".join(map(str, self.failures[:MAXIMUM_LISTED]))
+        if len(self.failures) > MAXIMUM_LISTED:
+            streams += f" and {len(self.failures) - MAXIMUM_LISTED} more"
+        remedies = dict.fromkeys(map(_remedy_for, self.failures))
+        super().__init__(
+            "; ".join(
+                (f"nothing was written: conflict on {streams or 'a stream'}", *remedies)
+            )
+        )
+
+
+def _remedy_for(failure: ConflictedStream) -> str:
+    """Return the remedy: only some conflicts mean that other events came first."""
+    if failure.expected is StreamCondition.EXISTS:
+        return (
+            "a stream that is expected to exist has no events: correct its id, or "
+            "append its first event"
+        )
+    if isinstance(failure.expected, int) and failure.actual < failure.expected:
+        return (
+            "a stream has fewer events than expected: correct its id, or read its "
+            "version again"
+        )
+    return "other events were appended first: read the streams again and decide anew"
+
+
+class IdempotencyMismatch(AppendError):
+    """An idempotency key was used before, for something else. Nothing was written.
+
+    Attributes:
+        key: The idempotency key.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("a", "x", b"1")], idempotency_key="k")
+        ...     try:
+        ...         store.append([("a", "x", b"2")], idempotency_key="k")
+        ...     except eb.errors.IdempotencyMismatch as mismatch:
+        ...         print(mismatch.key)
+        k
+    """
+
+    def __init__(self, key: str) -> None:
+        """Name the key that is already taken by other content."""
+        self.key = key
+        super().__init__(
+            f"nothing was written: the idempotency key {key!r} already stands for "
+            "other content; use a new key for a new request"
+        )
+
+
+class OutcomeUnknown(AppendError):
+    """The store can't say whether the append happened.
+
+    Retry with the same idempotency key, or look for the event ids.
+
+    Attributes:
+        reason: What went wrong.
+        idempotency_key: The key of the append, if it had one.
+        event_ids: The ids of the events that may have been written.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.OutcomeUnknown("the disk failed", idempotency_key="k").idempotency_key
+        'k'
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        event_ids: Iterable[UUID] = (),
+    ) -> None:
+        """Build the error from the reason and the key by which to find out."""
+        self.reason = reason
+        self.idempotency_key = idempotency_key
+        self.event_ids = tuple(event_ids)
+        remedy = (
+            "look for its event ids in the log"
+            if idempotency_key is None
+            else f"append again with the same key {idempotency_key!r}"
+        )
+        super().__init__(
+            f"the append may or may not have happened ({reason}); "
+            f"open the store again and {remedy}"
+        )

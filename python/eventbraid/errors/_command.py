@@ -1,0 +1,157 @@
+"""The errors that the execution of a command raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid.errors._base import MAXIMUM_LISTED, EventbraidError, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class CommandError(EventbraidError):
+    """The base of the errors that the execution of a command raises.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.CommandRejected, eb.CommandError)
+        True
+    """
+
+
+class UndeclaredStream(CommandError):
+    """A command wrote to a stream that it neither declared nor discovered.
+
+    Attributes:
+        stream: The stream's id.
+        command: The name of the command's class.
+        declared: The streams that the command declared or discovered.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> error = eb.errors.UndeclaredStream("account-c", "Transfer", ["account-a"])
+        >>> error.declared
+        ('account-a',)
+    """
+
+    def __init__(self, stream: str, command: str, declared: Iterable[str] = ()) -> None:
+        """Name the stream, the command, and the streams that it may write to."""
+        self.stream = stream
+        self.command = command
+        self.declared = tuple(declared)
+        shown = ", ".join(repr(name) for name in self.declared[:MAXIMUM_LISTED])
+        more = ", ..." if len(self.declared) > MAXIMUM_LISTED else ""
+        super().__init__(
+            f"{command} wrote to {stream!r}, which it neither declared nor discovered "
+            f"({shown or 'it has no streams'}{more}); "
+            "declare a field for it, or return it from discover()"
+        )
+
+
+class DiscoveryLimit(CommandError):
+    """A command's discovery asked for more rounds or streams than are allowed.
+
+    Attributes:
+        command: The name of the command's class.
+        what: ``"rounds"``, ``"streams"``, or ``"requests in one round"``, which count
+            streams that are known already.
+        limit: How many are allowed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.DiscoveryLimit("Transfer", "rounds", 16).limit
+        16
+    """
+
+    def __init__(self, command: str, what: str, limit: int) -> None:
+        """Name the command and the limit that it ran into."""
+        self.command = command
+        self.what = what
+        self.limit = limit
+        super().__init__(
+            f"the discovery of {command} exceeds the limit of {limit} {what}; make "
+            "discover() ask for fewer streams, or raise the executor's limit"
+        )
+
+
+class CommandRejected(CommandError):
+    """A business rule said no. Nothing was written, and it isn't retried.
+
+    Attributes:
+        code: The rule's stable name, for programs.
+        message: The text for people.
+        facts: What the rule looked at.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> rejected = eb.CommandRejected("insufficient_funds", facts={"available": 3})
+        >>> str(rejected), rejected.facts["available"]
+        ('insufficient_funds (available=3)', 3)
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
+        """Build the error from the rule and the facts that it looked at."""
+        self.code = code
+        self.facts = dict(facts or {})
+        listed = ", ".join(
+            f"{name}={short_repr(value)}" for name, value in self.facts.items()
+        )
+        super().__init__(message or (f"{code} ({listed})" if listed else code))
+
+
+class RetriesExhausted(CommandError):
+    """A command met conflicts on every attempt allowed. Nothing was written.
+
+    Attributes:
+        attempts: How many attempts were made.
+        last: The last attempt's error.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.RetriesExhausted(5, eb.VersionConflict([])).attempts
+        5
+    """
+
+    def __init__(self, attempts: int, last: EventbraidError) -> None:
+        """Build the error from the number of attempts and the last failure."""
+        self.attempts = attempts
+        self.last = last
+        super().__init__(
+            f"gave up after {attempts} attempts; the last one failed: {last}; "
+            "retry later, or allow more attempts by RetryPolicy.maximum_attempts, or "
+            "more time by retry_timeout"
+        )
+
+
+class DeadlineExceeded(CommandError, TimeoutError):
+    """A command was not done before its deadline. Nothing was written.
+
+    Attributes:
+        command: The name of the command's class.
+        attempts: How many attempts were made.
+        last: The last attempt's error; `None` if there was no attempt.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> isinstance(eb.errors.DeadlineExceeded("Transfer", 0), TimeoutError)
+        True
+    """
+
+    def __init__(
+        self, command: str, attempts: int, last: EventbraidError | None = None
+    ) -> None:
+        """Name the command, and how far it came."""
+        self.command = command
+        self.attempts = attempts
+        self.last = last
+        reason = "" if last is None else f"; the last one failed: {last}"
+        super().__init__(
+            f"the deadline of {command} passed after {attempts} attempts{reason}; "
+            "give it more time, or try again later"
+        )

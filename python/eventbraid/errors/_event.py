@@ -1,0 +1,96 @@
+"""The errors of typed events."""
+
+from __future__ import annotations
+
+from eventbraid.errors._argument import InvalidArgument
+from eventbraid.errors._base import EventbraidError
+
+
+class EventError(EventbraidError):
+    """The base of the errors of typed events.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.errors.UnknownEventType, eb.EventError)
+        True
+    """
+
+
+class UnknownEventType(EventError):
+    """No class is registered for an event type.
+
+    Attributes:
+        type: The event type.
+        version: The schema version.
+        stream: The stream that such an event was read from, if any.
+        position: That event's place in the log, if any.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.UnknownEventType("order.opened").version
+        1
+    """
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 - the fact's name everywhere
+        version: int = 1,
+        stream: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        """Name the type, and the event that has it."""
+        self.type = type
+        self.version = version
+        self.stream = stream
+        self.position = position
+        schema = "" if version == 1 else f" in schema version {version}"
+        where = "" if stream is None else f" (in {stream!r}, position {position})"
+        super().__init__(
+            f"no class is registered for the event type {type!r}{schema}{where}; "
+            "import the module that defines it, or read the event's raw data"
+        )
+
+
+class EventDecodeError(EventError):
+    """The data of a recorded event isn't what its class demands.
+
+    Attributes:
+        type: The event type.
+        stream: The stream's id.
+        position: The event's place in the log.
+        reason: What doesn't fit.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.EventDecodeError("opened", "account-a", 7, "not JSON").position
+        7
+    """
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 - the fact's name everywhere
+        stream: str,
+        position: int,
+        reason: str,
+    ) -> None:
+        """Build the error from the event and the reason."""
+        self.type = type
+        self.stream = stream
+        self.position = position
+        self.reason = reason
+        super().__init__(
+            f"the {type!r} event at position {position} in {stream!r} can't be "
+            f"decoded: {reason}; its raw data can still be read"
+        )
+
+
+class InvalidEventType(EventError, InvalidArgument):
+    """An event type that isn't 1 to 255 bytes of UTF-8.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     store.append([("account-a", "", b"")])
+        Traceback (most recent call last):
+        eventbraid.errors.InvalidEventType: invalid event type ...
+    """
