@@ -1,8 +1,8 @@
-"""Every error that Eventbraid raises, under one root.
+"""The exceptions that Eventbraid raises; `EventbraidError` is the base of them all.
 
-Each message says what happened, to which stream or file, and what to do about it.
-Each error carries its facts as attributes and survives pickling and copying, so it
-can cross a process boundary and still be handled by its facts.
+A message contains the operation that failed, the stream or file, and the remedy. The
+attributes of an error contain the same facts for programs. An error can be pickled and
+copied, so a program can send it to another process without losing these facts.
 
 Example:
     >>> import eventbraid as eb

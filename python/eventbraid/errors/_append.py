@@ -25,7 +25,7 @@ class AppendError(StoreError):
 
 
 class StreamCondition(enum.Enum):
-    """What an append may demand of a stream besides an exact version.
+    """A condition that an append may expect of a stream, instead of an exact version.
 
     The members are exported as ``eventbraid.ANY``, ``eventbraid.NO_STREAM`` and
     ``eventbraid.EXISTS``.
@@ -37,7 +37,7 @@ class StreamCondition(enum.Enum):
     """
 
     ANY = "any"
-    """Whatever the stream's version is."""
+    """The stream may have any version."""
 
     NO_STREAM = "no_stream"
     """The stream has no events yet (version 0)."""
@@ -52,7 +52,7 @@ class StreamCondition(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConflictedStream:
-    """One stream that did not meet the expectation of an append.
+    """One stream whose version contradicts the expectation of an append.
 
     Attributes:
         stream: The stream's id.
@@ -80,12 +80,12 @@ class ConflictedStream:
 
 
 class VersionConflict(AppendError):
-    """At least one stream did not meet its expectation. Nothing was written.
+    """The version of at least one stream contradicts the expectation of an append.
 
-    The message names the first eight of the streams.
+    Nothing was written. The message names the first eight of these streams.
 
     Attributes:
-        failures: Every failing stream, with its expected and its actual version.
+        failures: All of these streams, with their expected and actual versions.
 
     Example:
         >>> import eventbraid as eb
@@ -98,7 +98,7 @@ class VersionConflict(AppendError):
     """
 
     def __init__(self, failures: Iterable[ConflictedStream]) -> None:
-        """Build the error from every stream that failed its check."""
+        """Build the error from the streams."""
         self.failures = tuple(failures)
         streams = ", ".join(map(str, self.failures[:MAXIMUM_LISTED]))
         if len(self.failures) > MAXIMUM_LISTED:
@@ -112,7 +112,7 @@ class VersionConflict(AppendError):
 
 
 def _remedy_for(failure: ConflictedStream) -> str:
-    """Return the remedy: only some conflicts mean that other events came first."""
+    """Return the remedy, which depends on the kind of the conflict."""
     if failure.expected is StreamCondition.EXISTS:
         return (
             "a stream that is expected to exist has no events: correct its id, or "
@@ -127,7 +127,7 @@ def _remedy_for(failure: ConflictedStream) -> str:
 
 
 class IdempotencyMismatch(AppendError):
-    """An idempotency key was used before, for something else. Nothing was written.
+    """An idempotency key was used before with other content. Nothing was written.
 
     Attributes:
         key: The idempotency key.
@@ -144,21 +144,21 @@ class IdempotencyMismatch(AppendError):
     """
 
     def __init__(self, key: str) -> None:
-        """Name the key that is already taken by other content."""
+        """Build the error from the key."""
         self.key = key
         super().__init__(
-            f"nothing was written: the idempotency key {key!r} already stands for "
+            f"nothing was written: the idempotency key {key!r} was already used with "
             "other content; use a new key for a new request"
         )
 
 
 class OutcomeUnknown(AppendError):
-    """The store can't say whether the append happened.
+    """The store can't determine whether the append was committed.
 
-    Retry with the same idempotency key, or look for the event ids.
+    Retry the append with the same idempotency key, or search the log for the event ids.
 
     Attributes:
-        reason: What went wrong.
+        reason: The cause, such as an error of the disk.
         idempotency_key: The key of the append, if it had one.
         event_ids: The ids of the events that may have been written.
 
@@ -175,16 +175,16 @@ class OutcomeUnknown(AppendError):
         idempotency_key: str | None = None,
         event_ids: Iterable[UUID] = (),
     ) -> None:
-        """Build the error from the reason and the key by which to find out."""
+        """Build the error from the cause, and from the key or ids of the append."""
         self.reason = reason
         self.idempotency_key = idempotency_key
         self.event_ids = tuple(event_ids)
         remedy = (
-            "look for its event ids in the log"
+            "search the log for its event ids"
             if idempotency_key is None
             else f"append again with the same key {idempotency_key!r}"
         )
         super().__init__(
-            f"the append may or may not have happened ({reason}); "
+            f"the append may or may not have been committed ({reason}); "
             f"open the store again and {remedy}"
         )

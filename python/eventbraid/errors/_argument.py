@@ -1,4 +1,4 @@
-"""The errors of arguments, which every layer raises."""
+"""The errors of arguments, which all layers raise."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from eventbraid.errors._base import EventbraidError
 
 
 class InvalidArgument(EventbraidError, ValueError):
-    """An argument that no store could accept. Nothing was written.
+    """An argument is invalid. Nothing was written.
 
     Attributes:
-        what: The thing that is wrong, such as ``"idempotency key"``.
-        value: The value, shortened.
-        reason: What is wrong with it.
+        what: The name of the argument, such as ``"idempotency key"``.
+        value: Its value, shortened.
+        reason: The reason why the value is invalid.
 
     Example:
         >>> import eventbraid as eb
@@ -24,7 +24,7 @@ class InvalidArgument(EventbraidError, ValueError):
     """
 
     def __init__(self, what: str, value: str, reason: str) -> None:
-        """Name the thing, its value, and what is wrong with it."""
+        """Build the error from the argument, its value and the reason."""
         self.what = what
         self.value = value
         self.reason = reason
@@ -32,11 +32,11 @@ class InvalidArgument(EventbraidError, ValueError):
 
 
 class LimitExceeded(InvalidArgument):
-    """Something is larger than a store accepts. Nothing was written.
+    """A size or a number is above its limit. Nothing was written.
 
     Attributes:
-        actual: The size that was given.
-        limit: The largest size that is accepted.
+        actual: The size or number.
+        limit: The limit.
 
     Example:
         >>> import eventbraid as eb
@@ -49,7 +49,7 @@ class LimitExceeded(InvalidArgument):
     """
 
     def __init__(self, what: str, actual: int, limit: int) -> None:
-        """Name the thing, its size, and the largest size accepted."""
+        """Build the error from the argument, its size and the limit."""
         self.actual = actual
         self.limit = limit
         super().__init__(what, str(actual), f"the limit is {limit}")

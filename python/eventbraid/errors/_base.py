@@ -1,4 +1,4 @@
-"""The root of the errors, and what their messages share."""
+"""The base of all errors, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAXIMUM_LISTED = 8
 _MAXIMUM_SHOWN = 200
 
 State: TypeAlias = tuple[object, ...]
-"""What an error is restored from."""
+"""The arguments from which `restore` builds an error."""
 
 
 class EventbraidError(Exception):
-    """The root of all errors raised by Eventbraid.
+    """The base of all errors that Eventbraid raises.
 
     Attributes:
         message: The text of the error.
@@ -33,16 +33,16 @@ class EventbraidError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        """Make an error with a text for the reader."""
+        """Build the error from its text."""
         super().__init__(message)
         self.message = message
 
     def __str__(self) -> str:
-        """Return the text, whatever else a built-in base class would print."""
+        """Return the text; the `OSError` among the bases would return another one."""
         return self.message
 
     def __reduce__(self) -> tuple[Callable[..., object], State]:
-        """Restore by attributes, because subclasses have constructors of their own."""
+        """Pickle the attributes, because each subclass has another constructor."""
         return restore, (type(self), self.args, dict(self.__dict__))
 
 
@@ -52,7 +52,7 @@ _Error = TypeVar("_Error", bound=EventbraidError)
 def restore(
     kind: type[_Error], args: tuple[object, ...], facts: Mapping[str, object]
 ) -> _Error:
-    """Make an unpickled error without calling its constructor."""
+    """Build an unpickled or copied error, without a call of its constructor."""
     error = kind.__new__(kind)
     error.args = args
     for name, value in facts.items():
@@ -61,9 +61,9 @@ def restore(
 
 
 def short_repr(value: object) -> str:
-    """Return the short form of a value, also of one that can't give its own."""
+    """Return the `repr` of a value, shortened; a replacement if `repr` raises."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - the rule said no, whatever it looked at
+    except Exception as error:  # noqa: BLE001 - the rejection must be raised, not this error
         return f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
     return text if len(text) <= _MAXIMUM_SHOWN else f"{text[: _MAXIMUM_SHOWN - 1]}…"

@@ -36,7 +36,7 @@ class UndeclaredStream(CommandError):
     """
 
     def __init__(self, stream: str, command: str, declared: Iterable[str] = ()) -> None:
-        """Name the stream, the command, and the streams that it may write to."""
+        """Build the error from the stream, the command and the declared streams."""
         self.stream = stream
         self.command = command
         self.declared = tuple(declared)
@@ -50,13 +50,13 @@ class UndeclaredStream(CommandError):
 
 
 class DiscoveryLimit(CommandError):
-    """A command's discovery asked for more rounds or streams than are allowed.
+    """A command's discovery exceeds the limit of rounds or streams.
 
     Attributes:
         command: The name of the command's class.
-        what: ``"rounds"``, ``"streams"``, or ``"requests in one round"``, which count
-            streams that are known already.
-        limit: How many are allowed.
+        what: The kind of limit: ``"rounds"``, ``"streams"``, or ``"requests in one
+            round"``, which include streams that were discovered before.
+        limit: The limit.
 
     Example:
         >>> import eventbraid as eb
@@ -65,7 +65,7 @@ class DiscoveryLimit(CommandError):
     """
 
     def __init__(self, command: str, what: str, limit: int) -> None:
-        """Name the command and the limit that it ran into."""
+        """Build the error from the command and the limit."""
         self.command = command
         self.what = what
         self.limit = limit
@@ -76,12 +76,14 @@ class DiscoveryLimit(CommandError):
 
 
 class CommandRejected(CommandError):
-    """A business rule said no. Nothing was written, and it isn't retried.
+    """A business rule rejected the command. Nothing was written.
+
+    The executor doesn't retry the command.
 
     Attributes:
-        code: The rule's stable name, for programs.
-        message: The text for people.
-        facts: What the rule looked at.
+        code: The stable name of the rule, for programs.
+        message: The text, for people.
+        facts: The values that the rule compared.
 
     Example:
         >>> import eventbraid as eb
@@ -96,7 +98,7 @@ class CommandRejected(CommandError):
         message: str | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        """Build the error from the rule and the facts that it looked at."""
+        """Build the error from the rule and the values that the rule compared."""
         self.code = code
         self.facts = dict(facts or {})
         listed = ", ".join(
@@ -106,11 +108,11 @@ class CommandRejected(CommandError):
 
 
 class RetriesExhausted(CommandError):
-    """A command met conflicts on every attempt allowed. Nothing was written.
+    """Each allowed attempt of a command ended with a conflict. Nothing was written.
 
     Attributes:
-        attempts: How many attempts were made.
-        last: The last attempt's error.
+        attempts: The number of attempts.
+        last: The error of the last attempt.
 
     Example:
         >>> import eventbraid as eb
@@ -130,12 +132,12 @@ class RetriesExhausted(CommandError):
 
 
 class DeadlineExceeded(CommandError, TimeoutError):
-    """A command was not done before its deadline. Nothing was written.
+    """The deadline of a command passed before its commit. Nothing was written.
 
     Attributes:
         command: The name of the command's class.
-        attempts: How many attempts were made.
-        last: The last attempt's error; `None` if there was no attempt.
+        attempts: The number of attempts.
+        last: The error of the last attempt; `None` if there was no attempt.
 
     Example:
         >>> import eventbraid as eb
@@ -146,7 +148,7 @@ class DeadlineExceeded(CommandError, TimeoutError):
     def __init__(
         self, command: str, attempts: int, last: EventbraidError | None = None
     ) -> None:
-        """Name the command, and how far it came."""
+        """Build the error from the command and its attempts."""
         self.command = command
         self.attempts = attempts
         self.last = last

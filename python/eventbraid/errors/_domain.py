@@ -6,13 +6,13 @@ from eventbraid.errors._base import EventbraidError
 
 
 class InvalidValue(EventbraidError, ValueError):
-    """A domain value broke its own rule, so it was not made.
+    """A value violates the rule of its class, so no object was created.
 
     Attributes:
         type: The name of the value's class, or ``event.field``.
-        value: The refused value, shown and shortened.
-        bound: The rule that it breaks.
-        remedy: What to do instead.
+        value: The `repr` of the value, shortened.
+        bound: The rule.
+        remedy: The remedy.
 
     Example:
         >>> import eventbraid as eb
@@ -23,12 +23,12 @@ class InvalidValue(EventbraidError, ValueError):
 
     def __init__(
         self,
-        type: str,  # noqa: A002 - the fact's name everywhere
+        type: str,  # noqa: A002 - the attribute has this name in all errors
         value: str,
         bound: str,
         remedy: str,
     ) -> None:
-        """Name the type, the value, the rule, and what to do."""
+        """Build the error from the class, the value, the rule and the remedy."""
         self.type = type
         self.value = value
         self.bound = bound

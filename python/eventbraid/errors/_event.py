@@ -23,7 +23,7 @@ class UnknownEventType(EventError):
         type: The event type.
         version: The schema version.
         stream: The stream that such an event was read from, if any.
-        position: That event's place in the log, if any.
+        position: The position of that event in the log, if any.
 
     Example:
         >>> import eventbraid as eb
@@ -33,12 +33,12 @@ class UnknownEventType(EventError):
 
     def __init__(
         self,
-        type: str,  # noqa: A002 - the fact's name everywhere
+        type: str,  # noqa: A002 - the attribute has this name in all errors
         version: int = 1,
         stream: str | None = None,
         position: int | None = None,
     ) -> None:
-        """Name the type, and the event that has it."""
+        """Build the error from the type, and from the event that has this type."""
         self.type = type
         self.version = version
         self.stream = stream
@@ -52,13 +52,13 @@ class UnknownEventType(EventError):
 
 
 class EventDecodeError(EventError):
-    """The data of a recorded event isn't what its class demands.
+    """The data of a recorded event doesn't match the class of its type.
 
     Attributes:
         type: The event type.
         stream: The stream's id.
-        position: The event's place in the log.
-        reason: What doesn't fit.
+        position: The event's position in the log.
+        reason: The difference.
 
     Example:
         >>> import eventbraid as eb
@@ -68,7 +68,7 @@ class EventDecodeError(EventError):
 
     def __init__(
         self,
-        type: str,  # noqa: A002 - the fact's name everywhere
+        type: str,  # noqa: A002 - the attribute has this name in all errors
         stream: str,
         position: int,
         reason: str,

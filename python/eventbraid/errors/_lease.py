@@ -30,7 +30,7 @@ class LeaseHeld(LeaseError):
     Attributes:
         lease: The lease's name.
         holder: The holder: its program, process id and machine.
-        since: The time at which it was acquired; None if that isn't known.
+        since: The time of the acquisition; None if it isn't known.
         heartbeat_age: The seconds since the holder's last heartbeat.
 
     Example:
@@ -47,7 +47,7 @@ class LeaseHeld(LeaseError):
     def __init__(
         self, lease: str, holder: str, since: datetime | None, heartbeat_age: float
     ) -> None:
-        """Name the lease and its holder."""
+        """Build the error from the lease and its holder."""
         self.lease = lease
         self.holder = holder
         self.since = since
@@ -61,7 +61,7 @@ class LeaseHeld(LeaseError):
 
 
 class LeaseLost(LeaseError):
-    """Another holder acquired the lease in the meantime; nothing was written.
+    """Another holder has acquired the lease. Nothing was written.
 
     Attributes:
         lease: The lease's name.
@@ -75,7 +75,7 @@ class LeaseLost(LeaseError):
     """
 
     def __init__(self, lease: str, token: int, actual: int) -> None:
-        """Name the lease, the token and the actual version."""
+        """Build the error from the lease, the token and the actual version."""
         self.lease = lease
         self.token = token
         self.actual = actual

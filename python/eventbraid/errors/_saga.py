@@ -25,10 +25,10 @@ class SagaError(EventbraidError):
 
 
 class InvalidSaga(SagaError, ValueError):
-    """A saga was declared in a way that can't work. Raised when it is built.
+    """The declaration of a saga or a step is invalid. Raised at the declaration.
 
     Attributes:
-        step: The step that is wrong, if it is one.
+        step: The name of the invalid step; None if the saga itself is invalid.
 
     Example:
         >>> import eventbraid as eb
@@ -46,24 +46,24 @@ class InvalidSaga(SagaError, ValueError):
 
 
 class InvalidTransition(SagaError):
-    """A saga's record that doesn't follow from what was recorded before.
+    """A record contradicts the records that precede it in the stream of its saga.
 
     Attributes:
         saga_id: The saga's id.
-        status: The status that the saga has.
-        event: The type of the refused record.
-        reason: Why it can't follow.
+        status: The status of the saga.
+        event: The type of the record.
+        reason: The contradiction.
 
     Example:
         >>> import eventbraid as eb
         >>> eb.errors.InvalidTransition(
-        ...     "saga-1", "completed", "StepStarted", "over"
+        ...     "saga-1", "completed", "StepStarted", "the saga has ended"
         ... ).status
         'completed'
     """
 
     def __init__(self, saga_id: str, status: str, event: str, reason: str) -> None:
-        """Name the saga, its status and the record that can't follow."""
+        """Build the error from the saga, its status, the record and the reason."""
         self.saga_id = saga_id
         self.status = status
         self.event = event
@@ -74,7 +74,7 @@ class InvalidTransition(SagaError):
 
 
 class SagaNotFound(SagaError):
-    """No saga was started under an id.
+    """The store has no saga with the id.
 
     Attributes:
         saga_id: The id.
@@ -90,7 +90,7 @@ class SagaNotFound(SagaError):
     """
 
     def __init__(self, saga_id: str) -> None:
-        """Name the id."""
+        """Build the error from the id."""
         self.saga_id = saga_id
         super().__init__(
             f"there is no saga {saga_id!r} in this store; check the id, or start it"
@@ -98,11 +98,11 @@ class SagaNotFound(SagaError):
 
 
 class SagaExists(SagaError):
-    """The id is taken, by a saga with another input or by another stream.
+    """The id belongs to a saga with another input, or to another stream.
 
     Attributes:
         saga_id: The id.
-        reason: What stands there.
+        reason: The use of the id.
 
     Example:
         >>> import eventbraid as eb
@@ -111,7 +111,7 @@ class SagaExists(SagaError):
     """
 
     def __init__(self, saga_id: str, reason: str) -> None:
-        """Name the id and what it is taken by."""
+        """Build the error from the id and its use."""
         self.saga_id = saga_id
         self.reason = reason
         super().__init__(
@@ -120,13 +120,13 @@ class SagaExists(SagaError):
 
 
 class SagaBlocked(SagaError):
-    """This program can't drive a saga that the log holds. Nothing is lost.
+    """This program can't drive a saga of the store. No record is lost.
 
     Attributes:
         saga_id: The saga's id.
         saga: The saga's name.
-        version: The version of its graph.
-        reason: What is missing.
+        version: The version of its declaration.
+        reason: The obstacle, and the remedy.
 
     Example:
         >>> import eventbraid as eb
@@ -139,7 +139,7 @@ class SagaBlocked(SagaError):
     """
 
     def __init__(self, saga_id: str, saga: str, version: int, reason: str) -> None:
-        """Name the saga and what this program lacks for it."""
+        """Build the error from the saga and the obstacle."""
         self.saga_id = saga_id
         self.saga = saga
         self.version = version
@@ -154,9 +154,9 @@ class GraphMismatch(SagaError):
 
     Attributes:
         saga: The saga's name.
-        version: The version that stands for both graphs.
-        saga_ids: Unfinished sagas with the other graph.
-        difference: How the graphs differ, by the names of their steps.
+        version: The version, which is the same for both graphs.
+        saga_ids: The ids of the unfinished sagas with the other graph.
+        difference: The differences of the graphs, by the names of their steps.
 
     Example:
         >>> import eventbraid as eb
@@ -173,7 +173,7 @@ class GraphMismatch(SagaError):
         saga_ids: Iterable[str],
         difference: Iterable[str],
     ) -> None:
-        """Name the saga, its unfinished instances, and how the graphs differ."""
+        """Build the error from the saga, its unfinished instances and differences."""
         self.saga = saga
         self.version = version
         self.saga_ids = tuple(saga_ids)
@@ -187,9 +187,9 @@ class GraphMismatch(SagaError):
 
 
 class CoordinatorClosed(SagaError):
-    """The coordinator isn't running, so the saga can't be driven here.
+    """The coordinator isn't running, so it can't drive the saga.
 
-    What was recorded stays; the next coordinator resumes it.
+    No record is lost: the next coordinator resumes the saga.
 
     Example:
         >>> import eventbraid as eb
@@ -198,7 +198,7 @@ class CoordinatorClosed(SagaError):
     """
 
     def __init__(self, message: str = "") -> None:
-        """Build the error, with the remedy."""
+        """Build the error with its default text, or with a text of its own."""
         super().__init__(
             message
             or "the saga coordinator isn't running; use it as `async with "

@@ -1,4 +1,4 @@
-"""The errors of a store, apart from those of one append."""
+"""The errors of a store, except those of a single append."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class StoreError(EventbraidError):
 
 
 class StoreUnusable(StoreError):
-    """The base of the errors after which a store can't be used, for now or for good.
+    """The base of the errors after which a store can't be used, for a time or for ever.
 
-    Nothing that was committed is lost. A program that catches it stops what it does on
-    this store: it closes it, and opens it again once the cause is removed.
+    No commit is lost. A program that catches such an error stops its work on the store,
+    closes the store, and opens the store again after the cause was removed.
 
     Example:
         >>> import eventbraid as eb
@@ -68,17 +68,22 @@ class StoreClosed(StoreUnusable):
 class StoreBusy(StoreUnusable):
     """Another process holds the store or one of its locks. Nothing was written.
 
-    Opening raises it, at once, if one of the two wants the store exclusively; if the
-    one process that has the store doesn't answer within ``lock_timeout``, because it
-    was stopped in a debugger for example; or if that process runs a version of
-    Eventbraid that shares stores by another protocol. An append raises it if another
-    process has held a lock of the log for longer than ``lock_timeout``. Close the store
-    there, or open it in both with ``mode="shared"``; resume or end a suspended process;
-    then try again.
+    `eventbraid.open` raises it in three cases:
+
+    * One of the two processes opens the store with ``mode="exclusive"``.
+    * The process that has the store open doesn't answer within ``lock_timeout``, for
+      example because a debugger has stopped it.
+    * That process runs a version of Eventbraid that shares stores by another protocol.
+
+    An append raises it if another process has held a lock of the log for longer than
+    ``lock_timeout``.
+
+    Close the store in the other process, or open it in both with ``mode="shared"``.
+    Resume or end a process that is stopped. Then try again.
 
     Attributes:
         path: The path of the store.
-        holder: Who holds it, as far as is known.
+        holder: The process that holds it, as far as it is known.
 
     Example:
         >>> import eventbraid as eb
@@ -91,7 +96,7 @@ class StoreBusy(StoreUnusable):
     """
 
     def __init__(self, path: str, holder: str) -> None:
-        """Name the store and its holder."""
+        """Build the error from the store and its holder."""
         self.path = path
         self.holder = holder
         super().__init__(
@@ -103,18 +108,18 @@ class StoreBusy(StoreUnusable):
 class StoreDetached(StoreUnusable):
     """The files at the store's path are no longer those that this program has open.
 
-    The directory, or a symbolic link above it, was moved, removed or replaced while the
-    store was open, another store is at its path, or a file by which the processes of a
-    store coordinate was deleted or changed. Nothing was written; what was acknowledged
-    before is safe, in the directory that was opened, wherever it is now.
+    While the store was open, its directory or a symbolic link above it was moved,
+    removed or replaced; or a file by which the processes of the store coordinate was
+    deleted or changed. Nothing was written. All acknowledged commits are safe in the
+    directory that was opened, wherever this directory is now.
 
     A program that moves, removes or restores files of a store, such as a deployment, a
     backup or a clean-up of temporary folders, must not run while the store is open.
 
     Attributes:
         path: The path.
-        reason: What happened to it.
-        remedy: What to do.
+        reason: The change, such as ``"it was deleted"``.
+        remedy: The remedy.
 
     Example:
         >>> import eventbraid as eb
@@ -126,10 +131,10 @@ class StoreDetached(StoreUnusable):
         self,
         path: str,
         reason: str,
-        remedy: str = "this opening writes nothing more; close the store in every "
+        remedy: str = "this session writes nothing more; close the store in every "
         "process and open it again",
     ) -> None:
-        """Name the path, what happened to it, and what to do."""
+        """Build the error from the path, the change and the remedy."""
         self.path = path
         self.reason = reason
         self.remedy = remedy
@@ -137,14 +142,15 @@ class StoreDetached(StoreUnusable):
 
 
 class StorePoisoned(StoreUnusable):
-    """The disk refused to keep what was written, so the store takes nothing more.
+    """A write or a sync of the disk failed, so the store accepts no further appends.
 
-    Reads of what is durable go on. Close the store and open it again: it then goes on
-    in a new file, after the last commit that is known to be durable. An append that
-    raised `OutcomeUnknown` is not in it; retry it with the same idempotency key.
+    Durable events can still be read. Close the store and open it again: the log then
+    continues in a new file, after the last commit that is known to be durable. The log
+    doesn't contain an append that raised `OutcomeUnknown`; retry such an append with
+    the same idempotency key.
 
     Attributes:
-        reason: What the disk said.
+        reason: The error that the system reported.
 
     Example:
         >>> import eventbraid as eb
@@ -153,12 +159,12 @@ class StorePoisoned(StoreUnusable):
     """
 
     def __init__(self, reason: str) -> None:
-        """Build the error from what the system reported."""
+        """Build the error from the error that the system reported."""
         self.reason = reason
         super().__init__(
-            f"the store takes no more appends, because the disk failed: {reason}; "
-            "check the disk, then close the store and open it again; it goes on after "
-            "the last commit that is known to be durable"
+            f"the store accepts no further appends, because the disk failed: {reason}; "
+            "check the disk, then close the store and open it again; its log then "
+            "continues after the last commit that is known to be durable"
         )
 
 
@@ -167,9 +173,9 @@ class CorruptStore(StoreUnusable):
 
     Attributes:
         file: The damaged file.
-        offset: Where in the file, in bytes.
-        reason: What is wrong there.
-        remedy: What to do about it.
+        offset: The place in the file, in bytes.
+        reason: The damage, such as ``"wrong checksum"``.
+        remedy: The remedy.
 
     Example:
         >>> import eventbraid as eb
@@ -185,7 +191,7 @@ class CorruptStore(StoreUnusable):
         self.offset = offset
         self.reason = reason
         self.remedy = remedy or (
-            f"run `eventbraid verify {_store_of(file)}` to see how much is sound; keep "
+            f"run `eventbraid verify {_store_of(file)}` to see what is undamaged; keep "
             "a copy of the directory as it is, then restore it from a backup"
         )
         super().__init__(
@@ -194,21 +200,24 @@ class CorruptStore(StoreUnusable):
 
 
 def _store_of(file: str) -> str:
-    """Return the store's directory: a file is in it, or in its folder ``log``."""
+    """Return the directory of the store that contains a file.
+
+    The file is in that directory, or in its folder ``log``.
+    """
     folder = PurePath(file).parent
     return str(folder.parent if folder.name == "log" else folder)
 
 
 class StorageFull(StoreUnusable, OSError):
-    """There is no space left. Nothing was written; reads go on.
+    """The disk has no space left. Nothing was written. The store can still be read.
 
-    An append may be tried again, and so may an opening. A store that says so when it is
-    closed is closed: everything acknowledged is durable, and the next opening finds it.
+    An append can be retried, and so can `eventbraid.open`. If `close` raises it, the
+    store is closed nevertheless: all acknowledged commits are durable.
 
     Attributes:
         path: The path of the file that could not grow.
-        reason: What the system said.
-        remedy: What to do.
+        reason: The error that the system reported.
+        remedy: The remedy.
 
     Example:
         >>> import errno
@@ -218,7 +227,7 @@ class StorageFull(StoreUnusable, OSError):
     """
 
     def __init__(self, path: str, reason: str, remedy: str | None = None) -> None:
-        """Name the file, what the system said and what to do."""
+        """Build the error from the file, the system's error and the remedy."""
         self.path = path
         self.reason = reason
         self.remedy = remedy or "free some space and append again"
@@ -226,7 +235,7 @@ class StorageFull(StoreUnusable, OSError):
         self.errno = errno.ENOSPC
 
     def __reduce__(self) -> tuple[Callable[..., object], State]:
-        """Keep ``errno`` too, which lives outside of the attributes' dictionary."""
+        """Pickle ``errno``, too, which isn't in the dictionary of attributes."""
         facts = {**self.__dict__, "errno": self.errno}
         return restore, (type(self), self.args, facts)
 
@@ -236,8 +245,8 @@ class StoreUnavailable(StoreUnusable, OSError):
 
     Attributes:
         path: The path of the file.
-        operation: What was tried, such as ``"open"``.
-        reason: What the system said.
+        operation: The operation that failed, such as ``"open"``.
+        reason: The error that the system reported.
 
     Example:
         >>> import eventbraid as eb
@@ -251,13 +260,13 @@ class StoreUnavailable(StoreUnusable, OSError):
     def __init__(
         self, path: str, operation: str, reason: str, code: int | None = None
     ) -> None:
-        """Name the file, the operation and what the system said.
+        """Build the error from the file, the operation and the system's error.
 
         Args:
             path: The path of the file.
-            operation: What was tried.
-            reason: What the system said.
-            code: The system's error number, kept as ``errno``.
+            operation: The operation that failed.
+            reason: The error that the system reported.
+            code: Its number, the attribute ``errno`` of the error.
         """
         self.path = path
         self.operation = operation
@@ -282,17 +291,17 @@ class StoreUnavailable(StoreUnusable, OSError):
         self.errno = code
 
     def __reduce__(self) -> tuple[Callable[..., object], State]:
-        """Keep ``errno`` too, which lives outside of the attributes' dictionary."""
+        """Pickle ``errno``, too, which isn't in the dictionary of attributes."""
         facts = {**self.__dict__, "errno": self.errno}
         return restore, (type(self), self.args, facts)
 
 
 class NotAStore(StoreError):
-    """The path doesn't hold an event store, and none may be made there.
+    """The path isn't an event store, and no store may be created there.
 
     Attributes:
         path: The path.
-        reason: What was found instead.
+        reason: The reason, such as the file that is there.
 
     Example:
         >>> import eventbraid as eb
@@ -304,7 +313,7 @@ class NotAStore(StoreError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        """Name the path and what was found there."""
+        """Build the error from the path and the reason."""
         self.path = path
         self.reason = reason
         super().__init__(
@@ -328,26 +337,27 @@ class IncompatibleFormat(StoreError):
     """
 
     def __init__(self, path: str, found: int, supported: int) -> None:
-        """Name the file and both formats."""
+        """Build the error from the file and both formats."""
         self.path = path
         self.found = found
         self.supported = supported
         super().__init__(
             f"{path!r} has format {found}, but this version reads formats up to "
-            f"{supported}; open it with a version of Eventbraid that knows it"
+            f"{supported}; open it with a newer version of Eventbraid"
         )
 
 
 class SharingUnsupported(StoreError):
-    """Several processes can't safely share a store at this place. Nothing was changed.
+    """Several processes can't safely share a store in this directory.
 
-    A network file system, or a folder that a virtual machine shares with its host,
-    shows files to machines that don't see each other's locks. Open the store with
-    ``mode="exclusive"``, in one process at a time, or put it on a local disk.
+    Nothing was changed. A network file system, or a folder that a virtual machine
+    shares with its host, is visible to machines that don't see each other's locks. Open
+    the store with ``mode="exclusive"``, in one process at a time, or move the store to
+    a local disk.
 
     Attributes:
         path: The path of the store.
-        reason: Why not, such as the kind of file system.
+        reason: The reason, such as the type of the file system.
 
     Example:
         >>> import eventbraid as eb
@@ -356,12 +366,12 @@ class SharingUnsupported(StoreError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        """Name the store and why it can't be shared."""
+        """Build the error from the store and the reason."""
         self.path = path
         self.reason = reason
         super().__init__(
             f"several processes can't share {path!r}: {reason}; open it with "
-            'mode="exclusive" in one process at a time, or put it on a local disk'
+            'mode="exclusive" in one process at a time, or move it to a local disk'
         )
 
 
@@ -378,7 +388,7 @@ class StreamDeleted(StoreError):
     """
 
     def __init__(self, stream: str) -> None:
-        """Name the stream."""
+        """Build the error from the stream."""
         self.stream = stream
         super().__init__(f"the stream {stream!r} was deleted; use a new stream id")
 
