@@ -242,6 +242,48 @@ def test_the_text_of_an_event_id_is_that_of_its_uuid():
         assert str(event_id) == str(event.event_id)
 
 
+def test_event_ids_are_ascending_version_7_uuids():
+    texts = [str(EventId()) for _ in range(1_000)]
+    ids = [uuid.UUID(text) for text in texts]
+    assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
+    assert sorted(set(texts)) == texts
+
+
+def test_event_ids_and_uuids_have_one_order():
+    ids = [uuid.UUID(str(EventId())) if n % 2 else eb.store.uuid7() for n in range(100)]
+    assert sorted(set(ids)) == ids
+
+
+def test_an_event_is_recorded_under_its_event_id():
+    """A record names its cause by this text before the cause is in the log."""
+    first, second = EventId(), EventId()
+    with eb.open("memory:") as store:
+        store.append(
+            [
+                eb.NewEvent("a-1", "x", b"", event_id=first),
+                traced_event("a-1", "x", b"{}", "a-1", str(first), 1, second),
+            ]
+        )
+        recorded = list(store.read_all())
+    assert [str(one.event_id) for one in recorded] == [str(first), str(second)]
+    assert recorded[1].causation_id == str(recorded[0].event_id)
+
+
+def test_an_event_id_cannot_be_chosen_or_changed():
+    with pytest.raises(TypeError):
+        EventId(str(EVENT_ID))
+    with pytest.raises(AttributeError):
+        EventId().text = "1"
+
+
+@pytest.mark.parametrize("other", [str(EVENT_ID), EVENT_ID.bytes, EVENT_ID.int])
+def test_an_event_refuses_an_id_of_another_type(other):
+    with pytest.raises(TypeError, match=r"event_id must be a uuid\.UUID, not "):
+        eb.NewEvent("a-1", "x", b"", event_id=other)
+    with pytest.raises(TypeError, match=r"event_id must be a uuid\.UUID, not "):
+        traced_event("a-1", "x", b"", "c", "c", 1, other)
+
+
 def test_a_recorded_event_shows_its_facts():
     event = recorded_event()
     assert (event.stream, event.version, event.position) == ("account-alice", 3, 7)
