@@ -6,12 +6,14 @@ of a date, or in a comparison of a domain value with a bare number.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import eventbraid as eb
 from eventbraid.store._duration import LONGEST_DURATION, validate_duration
+from eventbraid.store._reservation import LONGEST_SECONDS
 from tests.commands import Account, AccountEvent, Deposit, Deposited, Money, raw
 
 A = "account-a"
@@ -29,6 +31,17 @@ class Positive(eb.Int, gt=0):
 def test_an_endless_duration_counts_as_the_longest_one():
     assert validate_duration("wait", ENDLESS) == LONGEST_DURATION
     assert datetime.now(UTC) + LONGEST_DURATION
+
+
+def test_the_longest_reservation_is_that_of_the_engine(repository):
+    """A command computes the end of its reservation, which the engine doesn't report."""
+    source = (repository / "rust/engine/src/coord/reservation.rs").read_text()
+    pattern = (
+        r"^pub const LONGEST_RESERVATION: Duration = Duration::from_secs\((\d+)\);"
+    )
+    assert [float(s) for s in re.findall(pattern, source, re.MULTILINE)] == [
+        LONGEST_SECONDS
+    ]
 
 
 @pytest.mark.parametrize("value", [5, 1.5, None, "5 s"], ids=str)

@@ -48,7 +48,15 @@ CONFLICTS_BEFORE_RESERVING = 3
 writers of other processes wait for it."""
 
 RESERVATION_SECONDS = 0.1
-"""The minimum duration of a reservation; four times the longest attempt is added."""
+"""The minimum duration of a reservation; four times the longest attempt is added.
+
+The store shortens the sum to its own maximum, `LONGEST_SECONDS` in
+``store/_reservation.py``, and reports the result as `StreamReservation.seconds`. So a
+command whose attempts take longer than 1.2 s gets a reservation for fewer than four
+attempts. If an attempt takes longer than the maximum, the reservation ends before the
+commit of the attempt, and the command may have another conflict. No wrong event is
+written, because the versions of the streams decide about the commit.
+"""
 
 
 @dataclass(frozen=True, slots=True)

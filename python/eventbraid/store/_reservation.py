@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from eventbraid.store._handle import Handle
 
 LONGEST_SECONDS = 5.0
-"""The maximum duration of a reservation."""
+"""The maximum duration of a reservation.
+
+It must equal ``LONGEST_RESERVATION`` of the engine (``coord/reservation.rs``), which
+shortens longer reservations without a report. `NativeReservation.seconds` is computed
+with this value. If the value were larger than that of the engine, a command would rely
+on a reservation that has ended, and would retry without a delay. A test compares both.
+
+The duration that a command asks for is `RESERVATION_SECONDS` of the layer above, plus a
+multiple of its longest attempt. Commands with attempts of more than 1.2 s ask for
+more than this maximum.
+"""
 
 _NO_RESERVATION = 0
 

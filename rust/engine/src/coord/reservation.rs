@@ -15,7 +15,16 @@ use std::time::Duration;
 use super::page::{AT_RESERVED, CoordPage, MAX_RESERVED_STREAMS};
 use crate::mutex::Mutex;
 
-/// Maximum duration of a reservation.
+/// Maximum duration of a reservation, and so the maximum time for which it delays an append.
+///
+/// `Reservations::reserve` shortens a longer request without a report. So Python's
+/// `LONGEST_SECONDS` (`store/_reservation.py`) has to be equal, because a command derives from it
+/// when its reservation ends; a test compares the two. The executor computes the requested duration
+/// (`RESERVATION_SECONDS` in `command/_execution.py`), which may be longer than this limit.
+///
+/// Each session also ignores a reservation in the shared page that would last longer. Sessions with
+/// another limit would disagree on the reservations in force, so a change of this value is a change
+/// of the page's format.
 pub const LONGEST_RESERVATION: Duration = Duration::from_secs(5);
 
 /// A reservation.
