@@ -117,7 +117,7 @@ async def die(store: str, ledger: Path, who: str, dies_at: int) -> None:
         async with eb.SagaCoordinator(
             watched, [saga], stale_after=STALE_AFTER
         ) as coordinator:
-            shards = coordinator._parts.shards
+            shards = coordinator._parts.state.shards
             while len(shards.held) < SHARDS // 2:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.002)
             names = (f"saga-{who}-{dies_at}-{n}" for n in range(1000))

@@ -66,7 +66,7 @@ def coordinating(path: Path, stale_after: timedelta = STALE_AFTER):
 async def mine(coordinator, number: int, within: float) -> None:
     """Wait until a coordinator has so many shards."""
     with anyio.fail_after(within):
-        while len(coordinator._parts.shards.held) != number:  # noqa: ASYNC110 - no event tells
+        while len(coordinator._parts.state.shards.held) != number:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
 
 

@@ -244,7 +244,7 @@ async def test_a_coordinator_notes_the_sagas_that_have_ended_at_it(store, saga):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
-        assert "saga-1" in coordinator._parts.unfinished._ended_here
+        assert "saga-1" in coordinator._parts.state.unfinished._ended_here
 
 
 async def test_sagas_whose_ids_are_too_long_for_a_checkpoint_raise_nothing(store):

@@ -80,7 +80,9 @@ async def until(condition) -> None:
 async def shards_of(*coordinators) -> None:
     """Wait until the shards are shared evenly among coordinators."""
     share = SHARDS // len(coordinators)
-    await until(lambda: all(len(c._parts.shards.held) == share for c in coordinators))
+    await until(
+        lambda: all(len(c._parts.state.shards.held) == share for c in coordinators)
+    )
 
 
 async def all_completed(handles) -> None:
@@ -145,10 +147,10 @@ async def test_sagas_pass_from_one_coordinator_with_the_code_to_the_next(
         async with eb.SagaCoordinator(openings[0], [slow]) as first:
             await shards_of(first, unable)
             handles = await start_all(first, slow)
-            await until(lambda: first._parts.shards.delegated)
+            await until(lambda: first._parts.state.shards.delegated)
         async with eb.SagaCoordinator(openings[2], [slow, other]) as second:
             await shards_of(unable, second)
-            await until(lambda: second._parts.shards.delegated)
+            await until(lambda: second._parts.state.shards.delegated)
             receiver.plan["pay"] = ["ok"]
             handles = [await second.get(slow, saga_id) for saga_id in IDS]
             await all_completed(handles)
@@ -162,14 +164,20 @@ async def test_a_lease_of_single_sagas_ends_when_the_shard_has_the_code(
         eb.SagaCoordinator(openings[1], [saga]) as two,
     ):
         async with eb.SagaCoordinator(openings[2], [other]) as unable:
-            await until(lambda: len(unable._parts.shards.held) == SHARDS // 3)
+            await until(lambda: len(unable._parts.state.shards.held) == SHARDS // 3)
             await all_completed(await start_all(one, saga))
             await until(
-                lambda: one._parts.shards.delegated or two._parts.shards.delegated
+                lambda: (
+                    one._parts.state.shards.delegated
+                    or two._parts.state.shards.delegated
+                )
             )
         await shards_of(one, two)
         await until(
-            lambda: not one._parts.shards.delegated and not two._parts.shards.delegated
+            lambda: (
+                not one._parts.state.shards.delegated
+                and not two._parts.state.shards.delegated
+            )
         )
         await all_completed(
             await start_all(one, saga, [f"more-{n}" for n in range(40)])
@@ -184,15 +192,15 @@ async def test_a_lease_of_single_sagas_is_released_for_a_holder_that_has_ended(
         async with eb.SagaCoordinator(openings[1], [other]) as unable:
             await shards_of(lasting, unable)
             await all_completed(await start_all(lasting, saga))
-            await until(lambda: lasting._parts.shards.delegated)
-            leased = {*lasting._parts.table.delegated}
+            await until(lambda: lasting._parts.state.shards.delegated)
+            leased = {*lasting._parts.state.table.delegated}
         await shards_of(lasting)
-        await until(lambda: not lasting._parts.table.delegated)
+        await until(lambda: not lasting._parts.state.table.delegated)
         # As a coordinator leaves them that was killed.
         taken = [acquired(lease_of(*part), "0000000000000000.1") for part in leased]
         await openings[2].append(taken)
-        await until(lambda: lasting._parts.table.delegated)
-        await until(lambda: not lasting._parts.table.delegated)
+        await until(lambda: lasting._parts.state.table.delegated)
+        await until(lambda: not lasting._parts.state.table.delegated)
         await all_completed(await start_all(lasting, saga, ["saga-after"]))
 
 
@@ -203,7 +211,7 @@ async def test_a_coordinator_that_was_given_no_sagas_takes_none(openings, saga):
             await shards_of(able)
             await all_completed(await start_all(able, saga))
             assert await idle.list() == []
-        assert not idle._parts.shards.held
+        assert not idle._parts.state.shards.held
         assert head == 0
 
 
@@ -378,18 +386,18 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
         eb.SagaCoordinator(openings[1], [saga]) as late,
     ):
         await shards_of(unable, late)
-        saga_id = next(i for i in IDS if shard_of(i) in unable._parts.shards.held)
+        saga_id = next(i for i in IDS if shard_of(i) in unable._parts.state.shards.held)
         handle = await late.start(saga, Trip("mia"), id=saga_id)
-        await until(lambda: late._parts.shards.delegated)
-        [lost] = late._parts.shards.delegated.values()
-        owner = late._parts.live.own_id
+        await until(lambda: late._parts.state.shards.delegated)
+        [lost] = late._parts.state.shards.delegated.values()
+        owner = late._parts.state.live.own_id
         monkeypatch.setattr(
             _liveness,
             "heartbeat_age",
             lambda asked, *known: 60.0 if asked == owner else seen(asked, *known),
         )
         async with eb.SagaCoordinator(openings[2], [saga]) as fresh:
-            shards = fresh._parts.shards
+            shards = fresh._parts.state.shards
             await until(lambda: shards.delegated or shards.lease_for(saga_id))
             receiver.plan["pay"] = ["ok"]
             taken = await fresh.get(saga, saga_id)

@@ -778,7 +778,7 @@ async def test_the_same_program_does_not_make_a_defective_compensation_again(
 
 async def holds(coordinator, shards: int) -> None:
     with anyio.fail_after(SOON.total_seconds()):
-        while len(coordinator._parts.shards.held) < shards:  # noqa: ASYNC110 - no event tells
+        while len(coordinator._parts.state.shards.held) < shards:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
 
 
@@ -797,7 +797,7 @@ async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewh
                 await holds(old, 8)
                 ids = (f"saga-{number}" for number in range(1000))
                 owned = next(
-                    one for one in ids if shard_of(one) in old._parts.shards.held
+                    one for one in ids if shard_of(one) in old._parts.state.shards.held
                 )
                 handle = await new.start(fixed, Trip("mia"), id=owned)
                 with pytest.raises(eb.errors.SagaBlocked, match="TypeError: oops"):

@@ -170,8 +170,8 @@ async def test_members_that_were_lost_from_the_log_join_again(store):
         with anyio.fail_after(SOON):
             while await store.version(COORDINATORS_STREAM) < 3:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-            listed = coordinator._parts.live._list
-            while coordinator._parts.live.own_id not in listed.capabilities:  # noqa: ASYNC110
+            listed = coordinator._parts.state.live._list
+            while coordinator._parts.state.live.own_id not in listed.capabilities:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
 
 

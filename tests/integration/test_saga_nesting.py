@@ -145,7 +145,7 @@ async def test_the_slots_are_all_there_after_steps_have_waited(store):
 
     family = Family(acting)
     assert all_completed(await family.run(store, 4, concurrency=2), 4)
-    slots = family.coordinator._parts.workers._permits
+    slots = family.coordinator._parts.work.workers._permits
     assert (slots._free, len(slots._waiting)) == (2, 0)
 
 
@@ -184,7 +184,7 @@ async def test_a_step_needs_a_saga_whose_start_waits_for_the_steps_own_slot(
 ):
     async def acting(family, context):
         begun.set()
-        while "saga-1" not in family.coordinator._parts.starts._waits:  # noqa: ASYNC110
+        while "saga-1" not in family.coordinator._parts.state.starts._waits:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         match what:
             case "start":
@@ -300,7 +300,7 @@ async def test_a_task_that_outlives_its_step_waits_for_a_slot_like_any_other(sto
         second = await family.coordinator.start(family.saga, 1, id="saga-1")
         ended_first.set()
         with anyio.fail_after(TIMEOUT.total_seconds()):
-            while "saga-late" not in family.coordinator._parts.starts._waits:  # noqa: ASYNC110
+            while "saga-late" not in family.coordinator._parts.state.starts._waits:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
             assert not started.is_set()
             busy.set()

@@ -95,7 +95,7 @@ class HeldReporter:
     """What a coordinator knows of notices; what it finds is held back."""
 
     def __init__(self, coordinator) -> None:
-        reporter = coordinator._parts.attention._reporter
+        reporter = coordinator._parts.work.attention._reporter
         self.note = reporter.note
         self.report = reporter.report
         self.reasons = Held(reporter.reasons)
@@ -110,7 +110,7 @@ class HeldQuestions:
     """
 
     def __init__(self, coordinator, what: str) -> None:
-        reporter = coordinator._parts.attention._reporter
+        reporter = coordinator._parts.work.attention._reporter
         self.note, self.report, self.reasons = (
             reporter.note,
             reporter.report,
@@ -132,7 +132,7 @@ class DoubtfulReporter:
     """What a coordinator tells of notices; nobody learns what became of the first."""
 
     def __init__(self, coordinator) -> None:
-        self._attention = coordinator._parts.attention._reporter
+        self._attention = coordinator._parts.work.attention._reporter
         self.note = self._attention.note
         self.reasons = self._attention.reasons
         self.began = anyio.Event()
@@ -155,9 +155,9 @@ async def settled(coordinator) -> None:
             await store.append([("nudge", "test.nudged", b"{}")])
             head = await store.head()
             while follower.position < head:
-                assert coordinator._parts.workers.is_running
+                assert coordinator._parts.work.workers.is_running
                 await anyio.sleep(0.005)
-    assert coordinator._parts.workers.is_running
+    assert coordinator._parts.work.workers.is_running
 
 
 async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openings):
@@ -250,13 +250,13 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_bl
         for saga_id in IDS[:12]:
             await owner.start(saga, Trip("mia"), id=saga_id)
         await blocked_at(openings[0], 12)
-        reading = Held(owner._parts.journal.reader.read)
-        owner._parts.journal.reader.read = reading
+        reading = Held(owner._parts.state.journal.reader.read)
+        owner._parts.state.journal.reader.read = reading
         async with anyio.create_task_group() as tasks:
             for saga_id in IDS[:12]:
                 tasks.start_soon(fail_to_get, owner, saga, saga_id)
             await reading.has(12)
-            owner._parts.journal.reader.read = reading.call
+            owner._parts.state.journal.reader.read = reading.call
             async with eb.SagaCoordinator(openings[1], [saga]) as other:
                 pair = Pair(owner, other)
                 await pair.shared()
@@ -293,7 +293,7 @@ async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
     ):
         pair = Pair(owner, other)
         await pair.shared()
-        seeking = other._parts.attention._reporter = HeldReporter(other)
+        seeking = other._parts.work.attention._reporter = HeldReporter(other)
         handle = await other.start(compensatable, Trip("mia"), id=pair.ids_of(owner)[0])
         await seeking.reasons.has(1)
         await owner.cancel(handle.id, reason="it can't go on")
@@ -327,7 +327,7 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
                 eb.errors.SagaBlocked(handle.id, "trip", 1, "oops")
             )
         with anyio.fail_after(SOON):
-            while other._parts.shards.lease_for(handle.id) is None:  # noqa: ASYNC110
+            while other._parts.state.shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await settled(other)
         assert handle._run.at_rest.is_set()
@@ -338,15 +338,15 @@ async def test_a_saga_blocked_anew_while_its_notice_is_in_doubt_is_told_of(
 ):
     """The older word of it must not take the place of the newer one."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        telling = owner._parts.attention._reporter = DoubtfulReporter(owner)
+        telling = owner._parts.work.attention._reporter = DoubtfulReporter(owner)
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await telling.began.wait()
         # Asked for again, and blocked again, before the first answer is known.
-        [before] = owner._parts.blocked.sagas.values()
+        [before] = owner._parts.state.blocked.sagas.values()
         handle = await owner.get(compensatable, handle.id)
         with anyio.fail_after(SOON), pytest.raises(eb.errors.SagaBlocked):
             await handle.result()
-        [after] = owner._parts.blocked.sagas.values()
+        [after] = owner._parts.state.blocked.sagas.values()
         assert after is not before
         telling.gate.set()
         await blocked_at(openings[1], 1)
@@ -475,11 +475,11 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
 ):
     """The notice would say of the saga as it is now what was so before."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        held = owner._parts.attention._reporter = HeldQuestions(owner, "report")
+        held = owner._parts.work.attention._reporter = HeldQuestions(owner, "report")
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
         # As another coordinator records it, of which this one hasn't read yet.
-        journal = owner._parts.journal.reader
+        journal = owner._parts.state.journal.reader
         progress = journal.progress(handle.id, await journal.read(handle.id))
         request = CancelRequest("it can't go on")
         events, _ = decide_without_declaration(progress, request)
@@ -495,23 +495,23 @@ async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
 ):
     """Whoever takes the shard then may drive it; the notice would stand behind that."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        held = owner._parts.attention._reporter = HeldQuestions(owner, "report")
+        held = owner._parts.work.attention._reporter = HeldQuestions(owner, "report")
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
-        lost = owner._parts.shards.lease_for(handle.id)
-        await openings[1].append([released(lost.lease, owner._parts.live.own_id)])
+        lost = owner._parts.state.shards.lease_for(handle.id)
+        await openings[1].append([released(lost.lease, owner._parts.state.live.own_id)])
         held.gate.set()
         with anyio.fail_after(SOON):
             # It takes the shard anew, blocks the saga anew, and tells of it.
             while not is_told(owner, handle.id):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        regained = owner._parts.shards.lease_for(handle.id)
+        regained = owner._parts.state.shards.lease_for(handle.id)
         assert regained.token > lost.token
     assert len(await notices(openings[1])) == 1
 
 
 def is_told(coordinator, saga_id: str) -> bool:
-    shard_lease = coordinator._parts.shards.lease_for(saga_id)
+    shard_lease = coordinator._parts.state.shards.lease_for(saga_id)
     return shard_lease is not None and shard_lease.last_report(saga_id) is not None
 
 
@@ -534,7 +534,7 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blo
         saga_id = pair.ids_of(owner)[0]
         await owner.start(saga, Trip("mia"), id=saga_id)
         await recorded_of(openings[0], saga_id, "step_unknown")
-        held = other._parts.attention._reporter = HeldQuestions(other, "reasons")
+        held = other._parts.work.attention._reporter = HeldQuestions(other, "reasons")
         handle = await other.get(saga, saga_id)
         await held.began.wait()
         await owner.cancel(saga_id, reason="too late")

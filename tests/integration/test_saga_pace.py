@@ -115,21 +115,25 @@ async def test_no_turn_of_the_loop_is_long_with_thousands_of_sagas(openings, sag
             async with eb.SagaCoordinator(openings[0], [saga]) as other:
                 both = (lasting, other)
                 await until(
-                    lambda: {len(c._parts.shards.held) for c in both} == {SHARDS // 2}
+                    lambda: (
+                        {len(c._parts.state.shards.held) for c in both} == {SHARDS // 2}
+                    )
                 )
                 await until(
-                    lambda: sum(len(c._parts.registry.at_work) for c in both) == MANY
+                    lambda: (
+                        sum(len(c._parts.state.registry.at_work) for c in both) == MANY
+                    )
                 )
                 turns.what = "leaving"
             turns.what = "taking over"
-            await until(lambda: len(lasting._parts.registry.at_work) == MANY)
+            await until(lambda: len(lasting._parts.state.registry.at_work) == MANY)
 
 
 async def test_no_turn_of_the_loop_is_long_when_thousands_of_sagas_are_due(
     openings, saga
 ):
     async with eb.SagaCoordinator(openings[0], [saga]) as coordinator:
-        timers = coordinator._parts.workers._timers
+        timers = coordinator._parts.work.workers._timers
         await until(lambda: len(timers._due) == MANY)
         async with watched_turns():
             timers._due = [(0.0, number, sleep) for _, number, sleep in timers._due]
@@ -141,8 +145,8 @@ async def test_no_turn_of_the_loop_is_long_when_thousands_of_sagas_are_due(
 
 async def test_a_saga_that_waits_for_its_next_attempt_has_no_task(openings, saga):
     async with eb.SagaCoordinator(openings[0], [saga]) as coordinator:
-        await until(lambda: len(coordinator._parts.workers._timers._due) == MANY)
-        await until(lambda: coordinator._parts.shards.held[0].working == 0)
+        await until(lambda: len(coordinator._parts.work.workers._timers._due) == MANY)
+        await until(lambda: coordinator._parts.state.shards.held[0].working == 0)
 
 
 async def test_each_asynchronous_method_is_a_checkpoint():

@@ -62,10 +62,10 @@ class Pair:
                 await anyio.sleep(0.005)
 
     def _has_half(self, coordinator) -> bool:
-        return len(coordinator._parts.shards.held) == SHARDS // 2
+        return len(coordinator._parts.state.shards.held) == SHARDS // 2
 
     def ids_of(self, coordinator) -> list[str]:
-        return [name for name in IDS if coordinator._parts.shards.lease_for(name)]
+        return [name for name in IDS if coordinator._parts.state.shards.lease_for(name)]
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ async def test_a_blocked_saga_that_a_third_one_can_drive_is_waited_for_again(
         await pair.shared()
         async with eb.SagaCoordinator(openings[0], [defective]) as old:
             with anyio.fail_after(SOON):
-                while len(old._parts.shards.held) < SHARDS // 3:  # noqa: ASYNC110
+                while len(old._parts.state.shards.held) < SHARDS // 3:  # noqa: ASYNC110
                     await anyio.sleep(0.005)
             handles = [
                 await waiting.start(saga, Trip("mia"), id=saga_id)
@@ -283,7 +283,7 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_blocked_one(
         # The next one who waits knows nothing of it.
         del handle
         with anyio.fail_after(SOON):
-            while saga_id in other._parts.registry._elsewhere:
+            while saga_id in other._parts.state.registry._elsewhere:
                 gc.collect()
                 await anyio.sleep(0.005)
         await owner.retry(saga_id, by="mia", note="again")

@@ -309,6 +309,8 @@ class AsyncEventStore(LoopFace):
             order-1
         """
         self._handle.begin_async_read()
+        # `subscribe` repeats these five arguments. One object for them, or
+        # `**conditions`, would hide their types and defaults from editors and `help()`.
         wanted = LogFilter(
             stream=stream,
             prefix=prefix,

@@ -258,6 +258,8 @@ class EventStore(ThreadFace):
             order-1
         """
         self._handle.begin_read()
+        # `subscribe` repeats these five arguments. One object for them, or
+        # `**conditions`, would hide their types and defaults from editors and `help()`.
         wanted = LogFilter(
             stream=stream,
             prefix=prefix,

@@ -10,6 +10,10 @@ it::
     requests of callers   starter, finder, listing, manual decisions
 
 Each piece of mutable state is owned by exactly one of these parts.
+
+Many parts are arguments of several constructors here. A constructor doesn't get all
+parts as one object. Otherwise its signature wouldn't show which parts it uses, and a
+part could use a layer below its own.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class StateParts:
     """The parts that own the state of a coordinator."""
 
     store: AsyncStore
@@ -71,7 +75,7 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class WorkParts:
     """The parts that act on that state."""
 
     workers: WorkerPool
@@ -83,25 +87,16 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorParts:
-    """The parts of one coordinator. The public methods use the first seven parts."""
+    """The parts of one coordinator."""
 
+    state: StateParts
+    work: WorkParts
+    follower: LogFollower
     lifecycle: Lifecycle
     starter: SagaStarter
     finder: SagaFinder
     listing: SagaListing
     decisions: ManualDecisions
-    workers: WorkerPool
-    intake: SagaIntake
-    journal: Journal
-    registry: SagaRegistry
-    blocked: BlockedRegistry
-    unfinished: UnfinishedSagas
-    starts: StartsInProgress
-    live: LiveCoordinators
-    table: LeaseTable
-    shards: Shards
-    attention: AttentionExchange
-    follower: LogFollower
 
 
 def assemble(
@@ -129,32 +124,20 @@ def assemble(
         InvalidArgument: Two sagas have the same name and version.
     """
     state = _state(store, sagas, journal, stale_after)
-    workers = WorkerPool(
-        journal=journal,
-        registry=state.registry,
-        unfinished=state.unfinished,
-        wakeup=state.wakeup,
-        concurrency=concurrency,
-        ends_a_checkpoint=ends_a_checkpoint,
-    )
-    work = _work(state, workers)
+    work = _work(state, concurrency, ends_a_checkpoint)
     follower = _follower(state, work)
-    finder = SagaFinder(
-        registry=state.registry,
-        blocked=state.blocked,
-        starts=state.starts,
-        loader=work.loader,
-        intake=work.intake,
-        questions=state.questions,
-    )
+    finder = _finder(state, work)
     return CoordinatorParts(
+        state=state,
+        work=work,
+        follower=follower,
         lifecycle=Lifecycle(
             unfinished=state.unfinished,
             loader=work.loader,
             handover=work.handover,
             follower=follower,
             intake=work.intake,
-            workers=workers,
+            workers=work.workers,
         ),
         starter=_starter(state, work, finder),
         finder=finder,
@@ -167,20 +150,8 @@ def assemble(
             handover=work.handover,
         ),
         decisions=ManualDecisions(
-            journal=journal, finder=finder, intake=work.intake, workers=workers
+            journal=journal, finder=finder, intake=work.intake, workers=work.workers
         ),
-        workers=workers,
-        intake=work.intake,
-        journal=journal,
-        registry=state.registry,
-        blocked=state.blocked,
-        unfinished=state.unfinished,
-        starts=state.starts,
-        live=state.live,
-        table=state.table,
-        shards=state.shards,
-        attention=work.attention,
-        follower=follower,
     )
 
 
@@ -189,14 +160,14 @@ def _state(
     sagas: Sequence[Saga[Any]],
     journal: Journal,
     stale_after: float,
-) -> _State:
+) -> StateParts:
     definitions = DefinitionRegistry(sagas)
     live = LiveCoordinators(store, stale_after, definitions.declarations())
     table = LeaseTable(store, live.own)
     wakeup = Wakeup()
     blocked = BlockedRegistry(wakeup)
     registry = SagaRegistry(blocked)
-    return _State(
+    return StateParts(
         store=store,
         journal=journal,
         definitions=definitions,
@@ -212,7 +183,15 @@ def _state(
     )
 
 
-def _work(state: _State, workers: WorkerPool) -> _Work:
+def _work(state: StateParts, concurrency: int, ends_a_checkpoint: int) -> WorkParts:
+    workers = WorkerPool(
+        journal=state.journal,
+        registry=state.registry,
+        unfinished=state.unfinished,
+        wakeup=state.wakeup,
+        concurrency=concurrency,
+        ends_a_checkpoint=ends_a_checkpoint,
+    )
     loader = SagaLoader(
         journal=state.journal,
         definitions=state.definitions,
@@ -242,10 +221,10 @@ def _work(state: _State, workers: WorkerPool) -> _Work:
         intake,
     )
     handover = ShardHandover(state.store, state.table, state.shards, state.live)
-    return _Work(workers, loader, intake, attention, handover)
+    return WorkParts(workers, loader, intake, attention, handover)
 
 
-def _follower(state: _State, work: _Work) -> LogFollower:
+def _follower(state: StateParts, work: WorkParts) -> LogFollower:
     handlers = RecordHandlers(
         unfinished=state.unfinished,
         registry=state.registry,
@@ -280,7 +259,18 @@ def _follower(state: _State, work: _Work) -> LogFollower:
     )
 
 
-def _starter(state: _State, work: _Work, finder: SagaFinder) -> SagaStarter:
+def _finder(state: StateParts, work: WorkParts) -> SagaFinder:
+    return SagaFinder(
+        registry=state.registry,
+        blocked=state.blocked,
+        starts=state.starts,
+        loader=work.loader,
+        intake=work.intake,
+        questions=state.questions,
+    )
+
+
+def _starter(state: StateParts, work: WorkParts, finder: SagaFinder) -> SagaStarter:
     return SagaStarter(
         journal=state.journal,
         definitions=state.definitions,

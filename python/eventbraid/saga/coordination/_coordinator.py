@@ -227,7 +227,7 @@ class SagaCoordinator:
             CoordinatorClosed: The coordinator isn't running.
         """
         run = await self._parts.starter.start(saga, id, state)
-        return SagaHandle(run, self._parts.intake.catch_up)
+        return SagaHandle(run, self._parts.work.intake.catch_up)
 
     async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
         """Return the handle of a saga that was started before.
@@ -245,11 +245,11 @@ class SagaCoordinator:
             GraphMismatch: It was started with other steps under the same version.
             CoordinatorClosed: The coordinator isn't running.
         """
-        self._parts.workers.require_running()
+        self._parts.work.workers.require_running()
         run = await self._parts.finder.find(saga_id)
         if run.saga is not saga:
             raise SagaNotFound(saga_id)
-        return SagaHandle(run, self._parts.intake.catch_up)
+        return SagaHandle(run, self._parts.work.intake.catch_up)
 
     async def list(self) -> Sequence[SagaSummary]:
         """List the sagas that have not ended: at work, stuck or blocked.
