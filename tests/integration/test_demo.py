@@ -43,7 +43,9 @@ pytestmark = pytest.mark.anyio
 
 # A call that returns has time to do so on a busy machine.
 QUICK = CallLimits(
-    timeout=timedelta(seconds=30), pause=timedelta(milliseconds=5), attempts=3
+    timeout=timedelta(seconds=30),
+    initial_delay=timedelta(milliseconds=5),
+    maximum_attempts=3,
 )
 # For calls that return late.
 IMPATIENT = replace(QUICK, timeout=timedelta(seconds=1))
@@ -220,12 +222,12 @@ async def test_under_all_troubles_at_once_log_and_ledgers_agree(tmp_path):
 
 
 async def test_when_calls_only_fail_orders_are_compensated_by_key(tmp_path):
-    """Outcomes stay unknown, so every step is undone as if it had happened."""
+    """Outcomes stay unknown, so every step is compensated as if its call had succeeded."""
     result = await run(
         tmp_path,
         limit=60,
         rates=trouble(failing=0.5),
-        limits=replace(QUICK, attempts=2),
+        limits=replace(QUICK, maximum_attempts=2),
     )
     assert result.reconciliation.sums.cancelled
     refunded = {e.key for e in payment_entries(tmp_path / "ledgers") if e.target}

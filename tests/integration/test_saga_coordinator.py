@@ -191,7 +191,7 @@ async def test_no_limit_may_be_said_for_each_duration(store, receiver):
                 await handle.result(timeout=5)
 
 
-async def test_a_saga_in_an_endless_pause_is_cancelled_at_once(store, receiver):
+async def test_a_saga_in_an_endless_delay_is_cancelled_at_once(store, receiver):
     receiver.plan = {"pay": ["drop"]}
     endless = eb.RetryPolicy(
         initial_delay=timedelta.max, maximum_delay=timedelta.max, jitter="none"

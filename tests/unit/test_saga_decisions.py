@@ -610,7 +610,7 @@ def test_an_outcome_ends_a_row_of_crashes():
     ) == (0, 0)
 
 
-def test_the_pause_after_crashes_grows():
+def test_the_delay_after_crashes_grows():
     progress = started(JOURNEY)
     pauses = []
     for attempt in range(1, 5):

@@ -141,7 +141,7 @@ class Execution(Generic[S]):
                 except VersionConflict as conflict:
                     self._note_duration()
                     self._raise_foreign(conflict)
-                    await self._pause_after(conflict)
+                    await self._wait_before_retry(conflict)
                 except OutcomeUnknown as unknown:
                     self._raise_final(unknown)
                     self._note_duration()
@@ -149,7 +149,7 @@ class Execution(Generic[S]):
                     known = await self._known_after(unknown)
                     if known is not None:
                         return known
-                    await self._pause_after(unknown)
+                    await self._wait_before_retry(unknown)
                 except Exception as error:
                     self._raise_doubt(error)
                     raise
@@ -350,12 +350,12 @@ class Execution(Generic[S]):
         )
         self._contended.update({stream: stream in written for stream in streams})
 
-    async def _pause_after(self, error: VersionConflict | OutcomeUnknown) -> None:
+    async def _wait_before_retry(self, error: VersionConflict | OutcomeUnknown) -> None:
         name = self._command.__shape__.name
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
         is_undisturbed = self._reservation and self._port.now() < self._reserved_until
-        pause = 0.0 if is_undisturbed else self._next_delay()
-        resumed_at = self._port.now() + pause
+        delay = 0.0 if is_undisturbed else self._next_delay()
+        resumed_at = self._port.now() + delay
         self._last = error
         self._refuse_late(resumed_at)
         too_late = resumed_at >= self._terms.give_up_at
@@ -370,7 +370,7 @@ class Execution(Generic[S]):
             self._raise_doubt(error)
             raise RetriesExhausted(self._attempts, error) from error
         self._reading.release()
-        await self._port.sleep(pause)
+        await self._port.sleep(delay)
         self._began = self._port.now()
 
     def _next_delay(self) -> float:

@@ -47,7 +47,7 @@ eb.step("a", act, timeout=T).compensated_by(other_result)  # refused: another re
 eb.step("a", act, timeout=T).compensated_by(forgetful)  # refused: forgets the unknown outcome
 eb.step("a", act, timeout=T).compensated_by(right, record=records_text)  # refused: another answer
 eb.step("a", act, timeout=T, retry=3)  # refused: a retry is a RetryPolicy
-eb.step("a", act, timeout=T, kind="pivot")  # refused: a kind is a Kind
+eb.step("a", act, timeout=T, kind="pivot")  # refused: a kind is a StepKind
 eb.RetryPolicy(jitter="some")  # refused: unknown jitter
 eb.RetryPolicy(5)  # refused: keywords only
 

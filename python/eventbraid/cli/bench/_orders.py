@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 PRODUCTS = 500
 
 _TIMEOUT = timedelta(seconds=5)
-_PAUSE = timedelta(milliseconds=50)
-_RETRY = eb.RetryPolicy(initial_delay=_PAUSE)
+_INITIAL_DELAY = timedelta(milliseconds=50)
+_RETRY = eb.RetryPolicy(initial_delay=_INITIAL_DELAY)
 _UNTIL_DONE = eb.RetryPolicy(
     maximum_attempts="unlimited",
-    initial_delay=_PAUSE,
+    initial_delay=_INITIAL_DELAY,
     maximum_delay=timedelta(seconds=5),
 )
 _REFUSALS = (Refused,)

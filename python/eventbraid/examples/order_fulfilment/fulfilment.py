@@ -56,13 +56,14 @@ class CallLimits:
 
     Attributes:
         timeout: The maximum duration of one call.
-        pause: The wait after the first failure; it doubles with each further one.
-        attempts: The maximum number of attempts; then the order is cancelled.
+        initial_delay: The delay after the first failure; it doubles with each further
+            failure.
+        maximum_attempts: The maximum number of attempts; then the order is cancelled.
     """
 
     timeout: timedelta = timedelta(seconds=5)
-    pause: timedelta = timedelta(milliseconds=50)
-    attempts: int = 5
+    initial_delay: timedelta = timedelta(milliseconds=50)
+    maximum_attempts: int = 5
 
 
 DEFAULT_LIMITS = CallLimits()
@@ -401,12 +402,14 @@ def _free_of_charge(state: Fulfilment) -> str | None:
 
 
 def _retry(limits: CallLimits) -> eb.RetryPolicy:
-    return eb.RetryPolicy(maximum_attempts=limits.attempts, initial_delay=limits.pause)
+    return eb.RetryPolicy(
+        maximum_attempts=limits.maximum_attempts, initial_delay=limits.initial_delay
+    )
 
 
 def _until_done(limits: CallLimits) -> eb.RetryPolicy:
     return eb.RetryPolicy(
         maximum_attempts="unlimited",
-        initial_delay=limits.pause,
+        initial_delay=limits.initial_delay,
         maximum_delay=timedelta(seconds=5),
     )

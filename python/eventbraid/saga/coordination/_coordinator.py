@@ -82,7 +82,7 @@ class SagaCoordinator:
     A stuck saga has not ended: it waits until a person calls `retry` or `skip`.
 
     If the process ends during a call, the next coordinator makes the call again, after
-    a pause that grows with each crash. After two crashes in a row the call is made
+    a delay that grows with each crash. After two crashes in a row the call is made
     alone: the other calls of that process wait. If the process ends ``maximum_crashes``
     times while the call is made alone, the saga is stuck.
 
