@@ -56,9 +56,9 @@ class Defect(Exception):
         where: The function that raised.
         error: The exception that it raised.
         answer: The receiver's answer before the exception, as JSON; None without one.
-        is_outage: Whether the defect is an outage that has lasted too long: the system
-            refused something to the code. If so, nothing was recorded, and this program
-            calls the code again.
+        is_outage: Whether the defect is an outage that has lasted too long: the code
+            raised an `OSError` at each call. If so, nothing was recorded, and this
+            program calls the code again.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class CommandDefect(Exception):
 
 
 class Outage(Exception):
-    """Raised by an action if the system refused something to a step's local code.
+    """Raised by an action if a step's local code raised an `OSError`.
 
-    Nothing was recorded for the action. The driver takes the action again after a
-    pause.
+    The system has refused an operation, for example because a disk is full. Nothing was
+    recorded for the action. The driver takes the action again after a pause.
 
     Attributes:
         step: The step's name.
@@ -173,7 +173,7 @@ def call_local(step: str, where: Where, function: Callable[[], R]) -> R:
         CommandRejected: The function refused the step.
         LimitExceeded: The function built a command that is too large.
         Defect: The function has a bug.
-        Outage: The system refused something to the function.
+        Outage: The function raised an `OSError`.
     """
     try:
         return function()
@@ -195,9 +195,9 @@ def raise_if_it_ends_the_program(error: BaseException) -> None:
 
 
 def log_outage(saga_id: str, outage: Outage) -> None:
-    """Log that the system refused something to a step's local code."""
+    """Log that a step's local code raised an `OSError`."""
     SAGA.warning(
-        "the system refused something to %s of step %r of saga %r: %s; "
+        "the system refused an operation of %s of step %r of saga %r: %s; "
         "the function is called again",
         outage.where,
         outage.step,

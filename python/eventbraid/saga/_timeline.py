@@ -79,7 +79,7 @@ class SagaTimeline:
         version: The version of its graph.
         status: Its status.
         outcome: Its outcome; None if it isn't at rest.
-        failure: Why it is compensated or stuck; None otherwise.
+        failure: The reason why it is compensated or stuck; None otherwise.
         steps: The names of its steps, in their order.
         entries: Its records.
 

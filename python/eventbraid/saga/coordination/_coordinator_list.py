@@ -110,7 +110,7 @@ class CoordinatorList:
 
 
 def _record_of(capabilities: Mapping[str, Capabilities]) -> CoordinatorsChanged:
-    """Build the record; capabilities that several coordinators share are in it once."""
+    """Build the record, which contains equal capabilities only once."""
     distinct = dict.fromkeys(capabilities.values())
     indexes = {one: index for index, one in enumerate(distinct)}
     members = tuple((holder, indexes[one]) for holder, one in capabilities.items())

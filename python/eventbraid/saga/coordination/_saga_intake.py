@@ -160,7 +160,8 @@ class SagaIntake:
         if run.error is not None:
             # The saga may be blocked at the version that was just read. The log
             # follower may have read the notice of this block already, and no further
-            # notice follows. So ask.
+            # notice follows. So the log follower has to search
+            # the earlier notices.
             self._questions.ask(run)
         run.clear_at_rest()
 

@@ -219,7 +219,8 @@ class ShardHandover:
         try:
             await self._store.append(events, expect=expect)
         except VersionConflict:
-            # Another coordinator has changed a lease. The next plan uses its record.
+            # Another coordinator has changed a lease. The next plan is made after the
+            # record of this change has been read.
             self._table.withdraw(leases)
 
     async def _release_for(self, part: Part) -> None:

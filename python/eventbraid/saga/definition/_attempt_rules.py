@@ -104,7 +104,7 @@ def attempt_rules(
 
     Args:
         retry: The policy that the program gives; None: the default.
-        default: The schedule for the fields that the policy leaves open.
+        default: The schedule whose values replace the fields that are None.
         refusals: Exceptions that prove that the attempt had no effect.
         maximum_crashes: The maximum number of attempts that end with their process.
 

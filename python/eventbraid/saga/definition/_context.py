@@ -15,7 +15,7 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 Doubt = Literal["timeout", "crash", "lost"]
-"""Why an attempt may have had an effect although it didn't succeed."""
+"""The reason why an attempt may have had an effect although it didn't succeed."""
 
 
 class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
@@ -109,7 +109,8 @@ class StepFailure:
         code: A rejection's code, or the name of the exception's class.
         message: The text for people.
         facts: The facts behind the rejection of a command; empty otherwise.
-        doubt: Why the step may have had an effect; None if it certainly had none.
+        doubt: The reason why the step may have had an effect; None if it certainly had
+            no effect.
 
     Example:
         >>> import eventbraid as eb

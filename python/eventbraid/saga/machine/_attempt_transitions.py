@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def after_attempt_started(attempts: Attempts, number: int, *, alone: bool) -> Attempts:
-    """Return the attempts after the start of an attempt."""
+    """Return the state of the attempts after the start of a further attempt."""
     return replace(attempts, number=number, in_flight=True, alone=alone, retry_at=None)
 
 
@@ -38,7 +38,8 @@ def after_attempt_failed(
         attempts: The attempts before.
         number: The number of the attempt.
         retry_at: The time at which the next attempt is due; None if there is none.
-        doubt: Why the attempt may have had an effect; None if it certainly had none.
+        doubt: The reason why the attempt may have had an effect; None if it certainly
+            had no effect.
         is_crash: Whether the attempt ended with its process.
         is_charged: Whether the attempt counts as the cause of the crash.
     """

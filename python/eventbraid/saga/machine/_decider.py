@@ -68,8 +68,7 @@ def decide(
     Raises:
         InvalidTransition: The outcome isn't possible in this state.
         Defect: A ``skip_if`` raised, and the outcome was `Proceed`.
-        Outage: The system refused something to a ``skip_if``, and the outcome was
-            `Proceed`.
+        Outage: A ``skip_if`` raised an `OSError`, and the outcome was `Proceed`.
     """
     draft = Draft(saga, state, now)
     _RULES[type(outcome)](draft, outcome)

@@ -194,7 +194,8 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
         code: The rejection's code, or the name of the exception's class.
         message: The text for people.
         attempt: The attempt that failed.
-        doubt: Why the attempt may have had an effect; None if it certainly had none.
+        doubt: The reason why the attempt may have had an effect; None if it certainly
+            had no effect.
         retry_at: The time at which the next attempt is due; None: there is none.
     """
 

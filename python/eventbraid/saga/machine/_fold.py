@@ -105,7 +105,7 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 
 
 def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
-    """Return whether an event is a person's decision before the saga is stuck.
+    """Return whether a person decides about a compensation before the saga is stuck.
 
     With ``compensation_order="relaxed"``, a failed compensation makes the saga stuck
     only after all other compensations were attempted. But a person may retry or skip
@@ -193,7 +193,7 @@ _Transition = Callable[[Progress, SagaEvent], Progress]
 def _from(
     *allowed: SagaStatus, to: Callable[[Progress, E], Progress]
 ) -> tuple[tuple[SagaStatus, ...], _Transition]:
-    """Return the entry of a transition that is allowed from these statuses.
+    """Return the entry in `_TRANSITIONS` for a transition from some statuses.
 
     The statuses are a tuple and not a set, because hashing a member of an enum calls
     slow Python code.

@@ -150,7 +150,7 @@ def next_action(
 
     Raises:
         Defect: A ``skip_if`` raised.
-        Outage: The system refused something to a ``skip_if``.
+        Outage: A ``skip_if`` raised an `OSError`.
     """
     progress = state.progress
     match progress.status:

@@ -58,8 +58,8 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
         number: The number of the last attempt; 0 before the first one.
         in_flight: Whether the last attempt was started and has no outcome yet.
         alone: Whether the process makes no other call during the last attempt.
-        doubt: Why a failed attempt may have had an effect; None if it is certain that
-            none of them had one.
+        doubt: The reason why a failed attempt may have had an effect; None if certainly
+            no attempt had an effect.
         retry_at: The time at which the next attempt is due; None if it is due at once,
             or if no further attempt is due.
         unspent: The number of attempts that don't count against the step's limit of
@@ -120,7 +120,8 @@ class Compensation(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         attempts: The attempts at the compensation.
         generation: The generation of its idempotency key.
-        failure: Why the compensation failed for good; None if it has not.
+        failure: The reason why the compensation failed for good; None if it hasn't
+            failed for good.
     """
 
     attempts: Attempts = UNTRIED
@@ -151,7 +152,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         done: The steps that succeeded, in the order of their success.
         results: The results of steps, as JSON; also of answers that arrived late.
         failure: What failed, or why the saga is compensated, for people.
-        stuck_for: Why it is stuck, for people.
+        stuck_for: The reason why it is stuck, for people.
         compensating: Whether its compensation has begun.
         plan: The steps that are still to be compensated, in this order.
         compensations: The state of each compensation of the plan that was attempted.
@@ -252,7 +253,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def trouble(self) -> str | None:
-        """Why the saga is stuck, compensated, or retries a step; None otherwise."""
+        """The reason why the saga is stuck, compensated, or retries a step; or None."""
         return self.stuck_for or self.failure
 
     def awaits(self, step: str) -> bool:

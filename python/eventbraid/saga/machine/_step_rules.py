@@ -50,13 +50,13 @@ _NOT_NEEDED = "it is not needed"
 def proceed(draft: Draft[Any]) -> None:
     """Record what is due before the next call or command.
 
-    Nothing is recorded here before an attempt that must be made alone. Its driver
-    records the start, after the other calls have ended or the wait for them was too
-    long.
+    The start of an attempt that must be made alone isn't recorded here. The driver
+    records it, as soon as the other calls have ended or the maximum wait for them is
+    over.
 
     Raises:
         Defect: A ``skip_if`` raised.
-        Outage: The system refused something to a ``skip_if``.
+        Outage: A ``skip_if`` raised an `OSError`.
     """
     branch = draft.progress.branch
     attempts = branch.attempts
@@ -84,7 +84,7 @@ def advance(draft: Draft[Any]) -> None:
 
     Raises:
         Defect: A ``skip_if`` raised; nothing is recorded.
-        Outage: The system refused something to a ``skip_if``; nothing is recorded.
+        Outage: A ``skip_if`` raised an `OSError`; nothing is recorded.
     """
     if compensate_if_overdue(draft):
         return

@@ -69,7 +69,7 @@ class CompensationExecution:
 
         Raises:
             Defect: The step's code has a bug.
-            Outage: The system refused something to the step's code.
+            Outage: The step's local code raised an `OSError`.
             VersionConflict: Another writer appended to the saga's stream.
         """
         if isinstance(node, LocalStep):

@@ -51,7 +51,7 @@ class FailureRecorder:
 
         Raises:
             Defect: The step's ``otherwise`` has a bug.
-            Outage: The system refused something to ``otherwise``.
+            Outage: ``otherwise`` raised an `OSError`.
             VersionConflict: Another writer appended to the saga's stream.
         """
         events, state = self._decide(run, failure)

@@ -73,7 +73,7 @@ class Permits:
         return Permit(self)
 
     def acquire_nowait(self) -> bool:
-        """Acquire a permit if one is free; return whether it was."""
+        """Acquire a permit if one is free; return whether it was acquired."""
         is_free = self._free > 0 and not self._waiting
         self._free -= is_free
         return is_free
@@ -200,7 +200,7 @@ class Permit:
             self._permits.release()
 
     def take_back(self) -> None:
-        """Hold the lent permit again, even if none is free."""
+        """Hold the lent permit again, even if no permit is free."""
         if self._state is _LENT:
             self._permits.reclaim()
             self._enter(_HELD)

@@ -128,7 +128,7 @@ def notice_of(progress: Progress, head: StreamHead, reason: str) -> NewEvent:
     Args:
         progress: The saga's progress.
         head: The head of its stream.
-        reason: Why it is blocked, for people.
+        reason: The reason why it is blocked, for people.
     """
     step = progress.current or ""
     notice = SagaNeedsAttention(progress.id, progress.saga, step, reason)

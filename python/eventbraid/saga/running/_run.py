@@ -64,8 +64,8 @@ class Run(Generic[S]):
         setbacks: The outages and defects that have delayed the saga in this process.
         at_rest: An event for waiting callers. It is set while the saga isn't driven
             further.
-        error: Why the saga isn't driven further; None if it has ended, is stuck, or is
-            driven.
+        error: The error because of which the saga isn't driven further; None if it has
+            ended, is stuck, or is driven.
     """
 
     __slots__ = (

@@ -47,7 +47,7 @@ class Setbacks:
         return self.outages
 
     def add_defect(self, defect: Defect) -> None:
-        """Add a defect of a compensation, which then isn't attempted again here."""
+        """Add a defect of a compensation; this process doesn't attempt it again."""
         self.defects = {**self.defects, defect.step: defect}
 
     def add_block(self, *, is_outage: bool) -> None:
