@@ -28,7 +28,7 @@ class Withdrawn:
     amount: Money
 
 
-@eb.event("test.limit.set", version=2)
+@eb.event("test.limit.set", version=2, oldest_version=2)
 class LimitSet:
     amount: Money
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from eventbraid.event._registry import default_registry
+from eventbraid.event._registry import defer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -56,4 +56,4 @@ def lazy_names(
 
 
 for _types, _module in _EVENT_TYPES.items():
-    default_registry.defer(_types, _module)
+    defer(_types, _module)

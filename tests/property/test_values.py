@@ -38,7 +38,7 @@ class Line:
     quantity: Quantity
 
 
-@eb.event("test_values.ordered", version=3)
+@eb.event("test_values.ordered", version=3, oldest_version=3)
 class Ordered:
     order: OrderId
     name: Name

@@ -18,9 +18,9 @@ import pytest
 import eventbraid as eb
 from eventbraid.command._memory import MINIMUM_STREAM_LENGTH, EventMemory
 from eventbraid.command._shared_state import folds_without_fields
+from eventbraid.event._decoder import EventDecoder
 from eventbraid.event._frozen import is_frozen_class
 from eventbraid.event._registry import default_registry
-from eventbraid.event._transcribe import decoded
 from tests.commands import (
     Account,
     AccountEvent,
@@ -247,10 +247,10 @@ def test_frozen_classes_are_known(kind, frozen):
 
 def test_a_memory_ignores_streams_whose_first_events_are_missing():
     generation = default_registry.generation
-    memory = EventMemory(1000, 2**20)
+    memory = EventMemory(1000, 2**20, default_registry)
     with eb.open("memory:") as store:
         store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
-        events = [decoded(one) for one in store.read_stream(A, after=20)]
+        events = [*EventDecoder().decode_all(store.read_stream(A, after=20))]
     memory.add({A: 20}, {A: LONG}, events, generation)
     assert memory.find([A]) == {}
 
@@ -399,11 +399,14 @@ def herd(commands: list[Deposit]) -> None:
 def test_what_others_wrote_is_decoded_once_for_all_commands_that_wait(monkeypatch):
     decodings = []
 
-    def counting(recorded):
-        decodings.append(recorded.position)
-        return decoded(recorded)
+    class CountingDecoder(EventDecoder):
+        def pair(self, recorded):
+            decodings.append(recorded.position)
+            return super().pair(recorded)
 
-    monkeypatch.setattr("eventbraid.command._reading.decoded", counting)
+    monkeypatch.setattr(
+        "eventbraid.command._executor_base.EventDecoder", CountingDecoder
+    )
     herd([Uses(account=A, amount=Money(1)) for _ in range(300)])
     # The first ones of a stream are decoded again while it is short.
     assert len(decodings) < 300 + MINIMUM_STREAM_LENGTH**2

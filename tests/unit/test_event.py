@@ -55,7 +55,7 @@ class Submitted:
     note: str | None = None
 
 
-@eb.event("test_event.moved", version=2)
+@eb.event("test_event.moved", version=2, oldest_version=2)
 class Moved:
     order: OrderId
 
@@ -373,7 +373,7 @@ def test_two_classes_under_one_name_and_version_are_an_error():
 
 
 def test_another_version_of_a_name_is_another_class():
-    @eb.event("test_event.empty", version=7)
+    @eb.event("test_event.empty", version=7, oldest_version=7)
     class EmptyLater: ...
 
     data = recorded("test_event.empty", b"{}", v="7")

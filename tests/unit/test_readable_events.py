@@ -236,7 +236,7 @@ class Happened:
     what: str
 
 
-@eb.event("test_readable.ended", version=2)
+@eb.event("test_readable.ended", version=2, oldest_version=2)
 class Ended:
     what: str
 

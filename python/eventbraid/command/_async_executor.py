@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.command._executor_base import ExecutionEngine
+from eventbraid.command._executor_base import ExecutionEngine, decoder_of
 from eventbraid.command._loop_port import LoopPort
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import coordination_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
     from eventbraid.command._write import Write
+    from eventbraid.event import EventRegistry, OnUndecodable
     from eventbraid.store import AsyncStore, Expectation
 
 _DEFAULT_RETRY = RetryPolicy()
@@ -46,6 +47,11 @@ class AsyncExecutor:
             each event of a long stream is decoded only once.
         remembered_bytes: The maximum size of this cache, which is estimated; a small
             event takes about 1 KB.
+        registry: The registry of the events; by default, that of the store.
+        on_undecodable: What to do with an event that can't be decoded. By default, the
+            execution raises. With ``"raw"``, commands whose events include
+            `UndecodedEvent` get it in `apply`. A function is called with it, at least
+            once, and the command decides without the event.
 
     Example:
         >>> import asyncio
@@ -85,8 +91,11 @@ class AsyncExecutor:
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
         remembered_bytes: int = 64 * 2**20,
+        registry: EventRegistry | None = None,
+        on_undecodable: OnUndecodable = "raise",
     ) -> None:
         """Execute commands on a store."""
+        decoder = decoder_of(store, registry, on_undecodable)
         self._engine = ExecutionEngine(
             LoopPort(store),
             coordination_of(store),
@@ -101,9 +110,16 @@ class AsyncExecutor:
                     EventMemory,
                     checked("remembered_events", remembered_events),
                     checked("remembered_bytes", remembered_bytes),
+                    decoder.registry,
                 )
             ),
+            decoder,
         )
+
+    @property
+    def registry(self) -> EventRegistry:
+        """The registry of the events that it reads and writes."""
+        return self._engine.registry
 
     async def execute(
         self,

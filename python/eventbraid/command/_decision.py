@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from eventbraid.command._command import Command
     from eventbraid.command._typing import EventKinds
+    from eventbraid.event import EventRegistry
     from eventbraid.store import Expectation, NewEvent
 
 COMMIT_BYTES_LIMIT = 16 * 2**20
@@ -52,6 +53,7 @@ def decided(
     metadata: Mapping[str, str] | None,
     also: tuple[Write, ...],
     check_time: Callable[[], None],
+    registry: EventRegistry,
 ) -> Decision:
     """Validate the writes of a command, and encode them with further writes.
 
@@ -65,6 +67,7 @@ def decided(
         metadata: The metadata of all events.
         also: Further writes.
         check_time: Raises an error if the deadline has passed.
+        registry: The registry of the events' classes.
 
     Raises:
         CommandRejected: The command is rejected.
@@ -86,6 +89,7 @@ def decided(
                 write.stream,
                 write.event,
                 metadata=merged(metadata, added) if added else metadata,
+                registry=registry,
             )
         size += len(new.data)
         if size > COMMIT_BYTES_LIMIT:

@@ -14,13 +14,15 @@ from eventbraid.command._decision import decided
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._reading import DiscoveryBounds, Reading, fold
 from eventbraid.command._thread_port import ThreadPort
+from eventbraid.event import EventDecoder
+from eventbraid.event._registry import default_registry
 from eventbraid.store._coroutine import run_without_loop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventbraid.command._command import Command
-    from eventbraid.event import Recorded
+    from eventbraid.event import EventRegistry, Recorded
     from eventbraid.store import NewEvent, Store
 
 S = TypeVar("S")
@@ -29,18 +31,30 @@ S = TypeVar("S")
 class Evaluation(Generic[S]):
     """One evaluation of a command: call `read`, then `decide`."""
 
-    def __init__(self, command: Command[S, Any], store: Store) -> None:
+    def __init__(
+        self,
+        command: Command[S, Any],
+        store: Store,
+        registry: EventRegistry = default_registry,
+    ) -> None:
         """Prepare to evaluate a command on the events of a store.
 
         Args:
             command: The command.
             store: The store, which needs only `read_streams`.
+            registry: The registry of the events.
         """
+        self._registry = registry
         self._command = command
         self._port = ThreadPort(store)
         # Without a cache of events, each evaluation decodes its own instances. So a
         # function that changes an event can't influence the next evaluation.
-        self._reading = Reading(command, DiscoveryBounds(), EventMemory(0, 0))
+        self._reading = Reading(
+            command,
+            DiscoveryBounds(),
+            EventMemory(0, 0, registry),
+            EventDecoder(registry=registry),
+        )
 
     def read(self) -> S:
         """Read the streams, fold them and discover; return the state for `decide`."""
@@ -50,7 +64,9 @@ class Evaluation(Generic[S]):
         """Call `decide`, check the writes, and return them as encoded events."""
         writes: object = self._command.decide(state)
         kinds = self._reading.kinds
-        return decided(self._command, writes, kinds, None, (), _never_late).encoded
+        return decided(
+            self._command, writes, kinds, None, (), _never_late, self._registry
+        ).encoded
 
     def fold(self) -> S:
         """Fold the events that were read once more, from `initial`."""

@@ -25,7 +25,6 @@ from eventbraid.errors import (
     StreamCondition,
     VersionConflict,
 )
-from eventbraid.event._transcribe import decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from eventbraid.command._retry_policy import RetrySchedule
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
+    from eventbraid.event import EventDecoder
     from eventbraid.store import Appended, Expectation, StreamReservation
 
 S = TypeVar("S")
@@ -82,6 +82,7 @@ class Execution(Generic[S]):
         "_contended",
         "_content",
         "_decision",
+        "_decoder",
         "_doubt",
         "_is_committed",
         "_last",
@@ -104,6 +105,7 @@ class Execution(Generic[S]):
         retry: RetrySchedule,
         bounds: DiscoveryBounds,
         memory: EventMemory,
+        decoder: EventDecoder,
     ) -> None:
         """Prepare to execute a command.
 
@@ -127,7 +129,8 @@ class Execution(Generic[S]):
         self._longest = 0.0
         self._reservation: StreamReservation | None = None
         self._reserved_until = 0.0
-        self._reading = Reading(command, bounds, memory)
+        self._decoder = decoder
+        self._reading = Reading(command, bounds, memory, decoder)
 
     async def run(self) -> Executed:
         """Make attempts until one succeeds, is refused, or was the last one allowed."""
@@ -233,6 +236,7 @@ class Execution(Generic[S]):
                 self._terms.metadata,
                 self._terms.also,
                 self._refuse_late,
+                self._decoder.registry,
             )
         except Exception:
             await port.checkpoint()
@@ -297,16 +301,16 @@ class Execution(Generic[S]):
 
     async def _replayed(self, known: Appended) -> Executed:
         first, last = known.first_position, known.last_position
-        events: list[object] = []
+        events: tuple[object, ...] = ()
         if first is not None and last is not None:
             # Read all events before the first is decoded. Otherwise a decoding error
             # would leave the read open.
             recorded = await self._port.read_commit(first, last)
-            events = [decode_event(one) for one in recorded]
+            events = self._decoder.events(recorded)
         else:
             await self._port.checkpoint()
         return Executed(
-            events=tuple(events),
+            events=events,
             versions=known.versions,
             first_position=first,
             last_position=last,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.command._executor_base import ExecutionEngine
+from eventbraid.command._executor_base import ExecutionEngine, decoder_of
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import coordination_of
 from eventbraid.command._reading import DiscoveryBounds
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
     from eventbraid.command._write import Write
+    from eventbraid.event import EventRegistry, OnUndecodable
     from eventbraid.store import Expectation, Store
 
 _DEFAULT_RETRY = RetryPolicy()
@@ -48,6 +49,11 @@ class Executor:
             each event of a long stream is decoded only once.
         remembered_bytes: The maximum size of this cache, which is estimated; a small
             event takes about 1 KB.
+        registry: The registry of the events; by default, that of the store.
+        on_undecodable: What to do with an event that can't be decoded. By default, the
+            execution raises. With ``"raw"``, commands whose events include
+            `UndecodedEvent` get it in `apply`. A function is called with it, at least
+            once, and the command decides without the event.
 
     Example:
         >>> import eventbraid as eb
@@ -84,8 +90,11 @@ class Executor:
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
         remembered_bytes: int = 64 * 2**20,
+        registry: EventRegistry | None = None,
+        on_undecodable: OnUndecodable = "raise",
     ) -> None:
         """Execute commands on a store."""
+        decoder = decoder_of(store, registry, on_undecodable)
         self._engine = ExecutionEngine(
             ThreadPort(store),
             coordination_of(store),
@@ -100,9 +109,16 @@ class Executor:
                     EventMemory,
                     checked("remembered_events", remembered_events),
                     checked("remembered_bytes", remembered_bytes),
+                    decoder.registry,
                 )
             ),
+            decoder,
         )
+
+    @property
+    def registry(self) -> EventRegistry:
+        """The registry of the events that it reads and writes."""
+        return self._engine.registry
 
     def execute(
         self,

@@ -13,6 +13,8 @@ from eventbraid.command._retry_policy import COMMAND_SCHEDULE
 from eventbraid.command._write import Write
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
+from eventbraid.event import EventDecoder, EventRegistry
+from eventbraid.event._registry import default_registry
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import LARGEST_NUMBER, checked
 
@@ -24,14 +26,44 @@ if TYPE_CHECKING:
     from eventbraid.command._port import Port
     from eventbraid.command._reading import DiscoveryBounds
     from eventbraid.command._retry_policy import RetryPolicy
+    from eventbraid.event import OnUndecodable
     from eventbraid.store import Expectation
     from eventbraid.store._fork import PerProcess
+
+
+def decoder_of(
+    store: object, registry: EventRegistry | None, on_undecodable: OnUndecodable
+) -> EventDecoder:
+    """Return the decoder of an executor's events.
+
+    Args:
+        store: The store. Its registry is used if it was opened with one.
+        registry: The registry that the caller gave, if any.
+        on_undecodable: The policy for events that can't be decoded.
+
+    Raises:
+        InvalidArgument: The policy is invalid.
+        InvalidEventType: Some version of an event type can't be read.
+    """
+    if registry is None:
+        of_store: object = getattr(store, "registry", None)
+        registry = of_store if isinstance(of_store, EventRegistry) else default_registry
+    registry.validate()
+    return EventDecoder(registry=registry, on_undecodable=on_undecodable)
 
 
 class ExecutionEngine:
     """Prepares the executions of one executor."""
 
-    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_retry_seconds")
+    __slots__ = (
+        "_bounds",
+        "_decoder",
+        "_memory",
+        "_port",
+        "_queues",
+        "_retry",
+        "_retry_seconds",
+    )
 
     def __reduce__(self) -> Never:
         """Refuse to be pickled or copied, because waiting commands can't be copied."""
@@ -47,6 +79,7 @@ class ExecutionEngine:
         retry_timeout: timedelta,
         bounds: DiscoveryBounds,
         memory: PerProcess[EventMemory],
+        decoder: EventDecoder,
     ) -> None:
         """Prepare for the commands of one executor."""
         self._port = port
@@ -55,6 +88,12 @@ class ExecutionEngine:
         self._retry_seconds = duration_seconds("retry_timeout", retry_timeout)
         self._bounds = bounds
         self._memory = memory
+        self._decoder = decoder
+
+    @property
+    def registry(self) -> EventRegistry:
+        """The registry of the events."""
+        return self._decoder.registry
 
     def execution(
         self,
@@ -86,6 +125,7 @@ class ExecutionEngine:
             self._retry,
             self._bounds,
             self._memory.get(),
+            self._decoder,
         )
 
 

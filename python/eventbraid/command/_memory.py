@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.event._frozen import is_frozen_class
 from eventbraid.event._recorded import kinds_of
-from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from eventbraid.event import Recorded
+    from eventbraid.event import EventRegistry, Recorded
 
 MINIMUM_STREAM_LENGTH = 16
 """The minimum length of a cached stream; decoding a shorter one takes less time."""
@@ -62,17 +61,27 @@ class EventMemory:
         "_lock",
         "_maximum_bytes",
         "_maximum_events",
+        "_registry",
         "_size",
         "_streams",
     )
 
-    def __init__(self, maximum_events: int, maximum_bytes: int) -> None:
-        """Set the maximum number of events and of bytes; with 0, nothing is cached."""
+    def __init__(
+        self, maximum_events: int, maximum_bytes: int, registry: EventRegistry
+    ) -> None:
+        """Begin without streams.
+
+        Args:
+            maximum_events: The maximum number of events; with 0, nothing is cached.
+            maximum_bytes: The maximum number of bytes; with 0, nothing is cached.
+            registry: The registry of the events' classes.
+        """
+        self._registry = registry
         self._maximum_events = maximum_events
         self._maximum_bytes = maximum_bytes
         self._count = 0
         self._size = 0
-        self._generation = default_registry.generation
+        self._generation = self._registry.generation
         self._streams: OrderedDict[str, CachedEvents] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -83,7 +92,7 @@ class EventMemory:
 
     def find(self, streams: Iterable[str]) -> dict[str, CachedEvents]:
         """Return the cached events of streams."""
-        if self._generation != default_registry.generation:
+        if self._generation != self._registry.generation:
             self._clear()
         cached = self._streams
         found = {stream: cached[stream] for stream in streams if stream in cached}
@@ -188,7 +197,7 @@ class EventMemory:
 
     def _clear(self) -> None:
         with self._lock:
-            self._generation = default_registry.generation
+            self._generation = self._registry.generation
             self._streams = OrderedDict()
             self._count = 0
             self._size = 0

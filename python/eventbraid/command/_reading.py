@@ -32,9 +32,8 @@ from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import DiscoveryLimit, EventDecodeError, InvalidArgument
-from eventbraid.event._recorded import POSITION, kinds_of
-from eventbraid.event._registry import default_registry
-from eventbraid.event._transcribe import decoded
+from eventbraid.event._decoder import UndecodedEvent
+from eventbraid.event._recorded import PARTS, POSITION, expanded, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
     from eventbraid.command._command import Command
     from eventbraid.command._memory import CachedEvents, EventMemory
     from eventbraid.command._port import Port
-    from eventbraid.command._shared_state import SharedStates
+    from eventbraid.command._shared_state import SharedStates, StateKey
     from eventbraid.command._typing import EventKinds
-    from eventbraid.event import Recorded
+    from eventbraid.event import EventDecoder, Recorded
     from eventbraid.store import RecordedEvent, StreamsSnapshot
 
 S = TypeVar("S")
@@ -78,7 +77,9 @@ class Reading(Generic[S]):
     __slots__ = (
         "_bounds",
         "_command",
+        "_decoder",
         "_generation",
+        "_has_parts",
         "_is_complete",
         "_memory",
         "_recorded",
@@ -93,6 +94,7 @@ class Reading(Generic[S]):
         command: Command[S, Any],
         bounds: DiscoveryBounds,
         memory: EventMemory,
+        decoder: EventDecoder,
     ) -> None:
         """Begin without events.
 
@@ -100,15 +102,18 @@ class Reading(Generic[S]):
             command: The command.
             bounds: The limits of its discovery.
             memory: The cache of decoded events.
+            decoder: The decoder of the events; that of the cache.
         """
         self._command = command
+        self._decoder = decoder
         self._memory = memory
         self._bounds = bounds
         self._reset()
 
     def _reset(self) -> None:
-        self._generation = default_registry.generation
+        self._generation = self._decoder.registry.generation
         self._recorded: list[Recorded[Any]] = []
+        self._has_parts = False
         self._is_complete = True
         self._rounds: list[Round[S]] = []
         self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
@@ -141,7 +146,7 @@ class Reading(Generic[S]):
             UnknownEventType: An event's type isn't registered.
             EventDecodeError: An event isn't one that the command applies.
         """
-        if self._generation != default_registry.generation:
+        if self._generation != self._decoder.registry.generation:
             # A class was defined again. The decoded events are instances of its old
             # definition, so they must be decoded again.
             self._reset()
@@ -159,12 +164,12 @@ class Reading(Generic[S]):
             share(states, key, SharedState(self.versions, state))
         return state
 
-    def _shared_key(self) -> tuple[type, frozenset[str]] | None:
+    def _shared_key(self) -> StateKey | None:
         """Return the key under which commands share a state; None if they can't."""
         kind = type(self._command)
         if kind.__shape__.discovers or not folds_without_fields(kind):
             return None
-        return kind, frozenset(self.kinds)
+        return kind, frozenset(self.kinds), self._decoder
 
     def _adopt(self, shared: SharedState | None) -> None:
         """Continue from another command's state, unless that state is older."""
@@ -255,14 +260,15 @@ class Reading(Generic[S]):
             at: The position at which the streams are read.
 
         Returns:
-            The snapshot of the events that aren't cached, and all events in order.
+            The snapshot of the events that aren't cached, and all events in order, with
+            one entry for each typed event of a record.
         """
         cached_streams = self._memory.find(streams)
         if not cached_streams:
             snapshot = await port.read_streams(streams, at=at, after=after or None)
             new = self._decoded(snapshot)
             self._memory.add(after, snapshot.versions, new, self._generation)
-            return snapshot, new
+            return snapshot, self._flat(new)
         prefixes = {
             stream: (cached, len(cached.events))
             for stream, cached in cached_streams.items()
@@ -281,9 +287,9 @@ class Reading(Generic[S]):
             last = min(count, snapshot.versions[stream])
             recalled = cached.events[after.get(stream, 0) : last]
             self._refuse_inapplicable(recalled, cached.kinds)
-            events += recalled
+            events += recalled if cached.kinds.isdisjoint(PARTS) else expanded(recalled)
         is_sorted = not events or len(streams) == 1
-        events += new
+        events += self._flat(new)
         if not is_sorted:
             events.sort(key=POSITION)
         return snapshot, events
@@ -374,34 +380,43 @@ class Reading(Generic[S]):
             return []
         # Other commands may have decoded the events while this command read them.
         cached = self._memory.find(snapshot.versions)
+        decode = self._decoder.pair
         typed = (
             [self._shared(event, cached) for event in events]
             if cached
-            else [decoded(event) for event in events]
+            else [decode(event) for event in events]
         )
-        self._refuse_inapplicable(typed, kinds_of(typed))
+        kinds = kinds_of(typed)
+        self._has_parts = not kinds.isdisjoint(PARTS)
+        self._refuse_inapplicable(typed, kinds)
         return typed
 
-    @staticmethod
+    def _flat(self, new: list[Recorded[Any]]) -> list[Recorded[Any]]:
+        """Return the events that were just decoded, one entry for each typed event."""
+        return expanded(new) if self._has_parts else new
+
     def _shared(
-        event: RecordedEvent, streams: Mapping[str, CachedEvents]
+        self, event: RecordedEvent, streams: Mapping[str, CachedEvents]
     ) -> Recorded[Any]:
         cached = streams.get(event.stream)
         if cached is not None and event.version <= len(cached.events):
             return cached.events[event.version - 1]
-        return decoded(event)
+        return self._decoder.pair(event)
 
     def _refuse_inapplicable(
         self, recorded: Iterable[Recorded[Any]], found: AbstractSet[type]
     ) -> None:
         """Raise if the command doesn't apply one of the events."""
         applied = self._command.__shape__.events
-        if applied is None or found <= applied:
+        if applied is None or found <= applied or found - PARTS <= applied:
             return
-        for one in recorded:
+        for one in expanded(recorded):
             event: object = one.event
             kind = type(event)
             if not is_covered(kind, applied):
+                if isinstance(event, UndecodedEvent):
+                    # The executor hands it over, but this command doesn't expect it.
+                    raise event.error
                 name = self._command.__shape__.name
                 reason = (
                     f"{name} reads the stream but doesn't apply {kind.__name__}; add "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from eventbraid.command._command import Command
+    from eventbraid.event import EventDecoder
 
 STATES_LIMIT = 16
 """The maximum number of states of a queue, one per class and set of streams."""
@@ -35,12 +36,14 @@ class SharedState:
     state: Any
 
 
-SharedStates: TypeAlias = dict[tuple[type, frozenset[str]], SharedState]
+StateKey: TypeAlias = "tuple[type, frozenset[str], EventDecoder]"
+"""The command's class, its streams, and the decoder of their events: two executors with
+different registries or policies may fold the same records to different states."""
+
+SharedStates: TypeAlias = "dict[StateKey, SharedState]"
 
 
-def share(
-    states: SharedStates, key: tuple[type, frozenset[str]], shared: SharedState
-) -> None:
+def share(states: SharedStates, key: StateKey, shared: SharedState) -> None:
     """Store a state for the next commands of the queue."""
     if key not in states and len(states) >= STATES_LIMIT:
         states.clear()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eventbraid.errors._argument import InvalidArgument
 from eventbraid.errors._base import EventbraidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class EventError(EventbraidError):
@@ -17,13 +22,14 @@ class EventError(EventbraidError):
 
 
 class UnknownEventType(EventError):
-    """No class is registered for an event type.
+    """Neither a class nor an upcaster is registered for an event type.
 
     Attributes:
         type: The event type.
         version: The schema version.
         stream: The stream that such an event was read from, if any.
         position: The position of that event in the log, if any.
+        readable: The schema versions of the type that this program can read.
 
     Example:
         >>> import eventbraid as eb
@@ -37,17 +43,35 @@ class UnknownEventType(EventError):
         version: int = 1,
         stream: str | None = None,
         position: int | None = None,
+        *,
+        readable: Iterable[int] = (),
     ) -> None:
         """Build the error from the type, and from the event that has this type."""
         self.type = type
         self.version = version
         self.stream = stream
         self.position = position
-        schema = "" if version == 1 else f" in schema version {version}"
+        self.readable = tuple(readable)
+        is_first = version == 1 and not self.readable
+        schema = "" if is_first else f" in schema version {version}"
         where = "" if stream is None else f" (in {stream!r}, position {position})"
         super().__init__(
             f"no class is registered for the event type {type!r}{schema}{where}; "
-            "import the module that defines it, or read the event's raw data"
+            f"{self._remedy()}, or read the event's raw data"
+        )
+
+    def _remedy(self) -> str:
+        if not self.readable:
+            return "import the module that defines it"
+        versions = ", ".join(map(str, self.readable))
+        if self.version > max(self.readable):
+            return (
+                f"this program reads version {versions}, so a newer program wrote the "
+                "event: update this one"
+            )
+        return (
+            f"this program reads version {versions}: register an upcaster, "
+            f"@upcaster({self.type!r}, from_version={self.version})"
         )
 
 

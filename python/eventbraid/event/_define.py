@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
 from eventbraid.domain._fields import check_when_made
 from eventbraid.errors import InvalidEventType
-from eventbraid.event._registry import check_name, default_registry
+from eventbraid.event._event_type import check_former_names, check_name
+from eventbraid.event._registry import EventRegistry, default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
+def event(
+    name: str,
+    /,
+    *,
+    version: int = 1,
+    formerly: str | Iterable[str] = (),
+    oldest_version: int = 1,
+    registry: EventRegistry = default_registry,
+) -> Callable[[type[T]], type[T]]:
     """Make a frozen dataclass of a plain class, and an event of it.
 
     Its fields are checked whenever one is made, decoded included: a bare `int` in a
@@ -25,8 +34,14 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
     the annotation says.
 
     Args:
-        name: The event type as it stands in the log, for ever: ``"order.submitted"``.
-        version: The version of the class's fields; raise it when they change.
+        name: The event type as it is recorded in the log: ``"order.submitted"``.
+        version: The version of the class's schema. Increase it when a recorded event no
+            longer fits the class, and add an `upcaster` from the former version. New
+            fields with defaults need neither.
+        formerly: Former names of the event type, in the log.
+        oldest_version: The lowest schema version that the log may contain. There must
+            be a class or an upcaster for each version from this one on.
+        registry: The registry of the class; by default, the one that all programs use.
 
     Raises:
         InvalidEventType: The name is taken or unfit, or the class is no plain one.
@@ -45,6 +60,7 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
         eventbraid.errors.InvalidValue: 5 is not a valid Withdrawn.amount: ...
     """
     check_name(name, version)
+    former_names = check_former_names(name, version, formerly, oldest_version)
 
     def define(kind: type[T]) -> type[T]:
         _refuse_made_already(kind, name)
@@ -57,21 +73,35 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
                 kind.__qualname__,
                 f"no frozen dataclass can be made of it: {error}",
             ) from error
-        default_registry.add(made, name, version)
+        registry.add(made, name, version, former_names, oldest_version)
         return made
 
     return define
 
 
-def register_event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
+def register_event(
+    name: str,
+    /,
+    *,
+    version: int = 1,
+    formerly: str | Iterable[str] = (),
+    oldest_version: int = 1,
+    registry: EventRegistry = default_registry,
+) -> Callable[[type[T]], type[T]]:
     """Make an event of a class and leave the class as it is.
 
     For msgspec Structs, pydantic models, attrs classes and dataclasses. What their
     own constructors let pass is checked when an event is stored.
 
     Args:
-        name: The event type as it stands in the log, for ever: ``"order.submitted"``.
-        version: The version of the class's fields; raise it when they change.
+        name: The event type as it is recorded in the log: ``"order.submitted"``.
+        version: The version of the class's schema. Increase it when a recorded event no
+            longer fits the class, and add an `upcaster` from the former version. New
+            fields with defaults need neither.
+        formerly: Former names of the event type, in the log.
+        oldest_version: The lowest schema version that the log may contain. There must
+            be a class or an upcaster for each version from this one on.
+        registry: The registry of the class; by default, the one that all programs use.
 
     Raises:
         InvalidEventType: The name is taken or unfit, or the class is of another kind.
@@ -86,9 +116,10 @@ def register_event(name: str, /, *, version: int = 1) -> Callable[[type[T]], typ
         NewEvent('parcel-1', 'doc.parcel.weighed', b'{"grams":250}')
     """
     check_name(name, version)
+    former_names = check_former_names(name, version, formerly, oldest_version)
 
     def register(kind: type[T]) -> type[T]:
-        default_registry.add(kind, name, version)
+        registry.add(kind, name, version, former_names, oldest_version)
         return kind
 
     return register

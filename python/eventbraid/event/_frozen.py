@@ -6,6 +6,8 @@ import functools
 
 from eventbraid.domain._schema import is_changeable
 from eventbraid.domain._schema_builder import schema_of
+from eventbraid.event._decoder import UndecodedEvent
+from eventbraid.event._recorded import Parts, SetAside
 
 
 @functools.cache
@@ -14,4 +16,8 @@ def is_frozen_class(kind: type) -> bool:
 
     For decoded instances only, because decoding has checked the annotations.
     """
+    if kind is Parts:
+        return True  # Its members have classes of their own.
+    if kind is SetAside or kind is UndecodedEvent:
+        return False  # A class that is registered later may decode the event.
     return not is_changeable(schema_of(kind))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -67,8 +67,18 @@ class Recorded(Generic[E_co]):
         return self._position
 
     @property
+    def part(self) -> int:
+        """Its place among the events that upcasters made of its record, from 1.
+
+        Only an event that an upcaster split has another part than 1. The parts have the
+        same version and position: a read model that needs a unique key of a typed event
+        uses the position and the part.
+        """
+        return 1
+
+    @property
     def type(self) -> str:
-        """The event type."""
+        """The event type, as it was recorded."""
         return self._raw.type
 
     @property
@@ -101,6 +111,14 @@ class Recorded(Generic[E_co]):
         """The body, as it was recorded."""
         return self._raw.data
 
+    def _parts(self) -> list[Recorded[Any]]:
+        """Return the entries of a record whose event is `Parts`."""
+        parts = cast("Parts", self._event)
+        return [
+            RecordedPart(event, self._raw, number)
+            for number, event in enumerate(parts, 1)
+        ]
+
     def __sizeof__(self) -> int:
         """Return the bytes that it takes with its record, without the decoded event."""
         return object.__sizeof__(self) + self._raw.__sizeof__()
@@ -108,7 +126,7 @@ class Recorded(Generic[E_co]):
     def __eq__(self, other: object, /) -> bool:
         if not isinstance(other, Recorded):
             return NotImplemented
-        return self._raw == other._raw
+        return self._raw == other._raw and self.part == other.part
 
     def __hash__(self) -> int:
         return hash(self._raw)
@@ -118,9 +136,72 @@ class Recorded(Generic[E_co]):
         return f"<Recorded {self.event!r} in {place}>"
 
 
-def kinds_of(recorded: Iterable[Recorded[object]]) -> set[type]:
-    """Return the classes of some events."""
-    return {type(one.event) for one in recorded}
+class RecordedPart(Recorded[E_co]):
+    """One of the events that upcasters made of one record."""
+
+    __slots__ = ("_part",)
+
+    def __init__(self, event: E_co, raw: RecordedEvent, part: int, /) -> None:
+        """Pair an event with its record, and with its place among the record's events.
+
+        Args:
+            event: The decoded event.
+            raw: The record.
+            part: Its place, from 1.
+        """
+        super().__init__(event, raw)
+        self._part = part
+
+    @property
+    def part(self) -> int:
+        """Its place among the events that upcasters made of its record, from 1."""
+        return self._part
+
+
+class Parts(tuple[object, ...]):
+    """The events that upcasters made of one record, if that isn't exactly one.
+
+    Caches keep one `Recorded` for each record, so that its place in a list follows from
+    its version. A record that was split or dropped has this as its event there.
+    `expanded` replaces it before a fold or a caller gets the events.
+    """
+
+    __slots__ = ()
+
+
+class SetAside(Parts):
+    """No event: the reader's policy has set aside a record that can't be decoded."""
+
+    __slots__ = ()
+
+
+PARTS: frozenset[type] = frozenset({Parts, SetAside})
+"""The classes of events that `expanded` replaces."""
+
+
+def expanded(recorded: Iterable[Recorded[Any]]) -> list[Recorded[Any]]:
+    """Return recorded events with one entry for each typed event.
+
+    Args:
+        recorded: One entry for each record.
+    """
+    events: list[Recorded[Any]] = []
+    for one in recorded:
+        if type(one._event) in PARTS:  # noqa: SLF001 - of the same module
+            events += one._parts()  # noqa: SLF001 - as above
+        else:
+            events.append(one)
+    return events
+
+
+def kinds_of(recorded: Sequence[Recorded[Any]]) -> set[type]:
+    """Return the classes of some events, also of those in `Parts`."""
+    kinds: set[type] = {type(one.event) for one in recorded}
+    if Parts in kinds:
+        for one in recorded:
+            if type(one.event) is Parts:
+                kinds.update(map(type, one.event))
+    return kinds
 
 
 POSITION = operator.attrgetter("_position")

@@ -1,90 +1,218 @@
-"""Which class stands for which event type."""
+"""Registries of event types: classes by name and version, upcasters, former names."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from eventbraid._event_types import set_default
 from eventbraid.domain._annotation import is_defined_again
-from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._codec import codec_of
+from eventbraid.event._event_type import EventType
+from eventbraid.event._evolution import problems_of, sources_of
 
 if TYPE_CHECKING:
-    from eventbraid.event._codec import ClassCodec
+    from collections.abc import Iterable, Iterator, Mapping
 
-MOST_BYTES = 255
-HIGHEST_VERSION = 999_999_999
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_CONTROLS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+    from eventbraid.event._upcasting import Upcaster
 
-
-@dataclass(frozen=True, slots=True)
-class EventType:
-    """A class under its stable name.
-
-    Attributes:
-        name: The event type, as it stands in the log.
-        version: The version of its schema.
-        kind: The class.
-        codec: From the class to bytes and back.
-    """
-
-    name: str
-    version: int
-    kind: type
-    codec: ClassCodec
+_library_packages: dict[str, str] = {}
+"""The packages of the library that define events, by the prefix of their types."""
 
 
 class EventRegistry:
-    """Event types by their class and by their name and version."""
+    """The event classes of an application, with their upcasters and former names.
 
-    __slots__ = ("_by_kind", "_by_name", "_deferred", "generation")
+    Every function that takes a registry uses the default one if none is given, so most
+    programs never name a registry. Two applications in one process, or a test, have
+    registries of their own: pass ``registry=`` to `event`, `register_event` and
+    `upcaster` where the events are defined, and to `open`, where the store is opened.
+    The executors and sagas of the store then use it, too.
+
+    The events of the library itself, such as those of sagas, are readable by every
+    registry.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.event import EventRegistry
+        >>> shop = EventRegistry()
+        >>> @eb.event("doc.parcel.sent", registry=shop)
+        ... class ParcelSent:
+        ...     grams: int
+        >>> shop.seal()
+        >>> with eb.open("memory:", registry=shop) as store:
+        ...     sent = eb.new_event("parcel-1", ParcelSent(250), registry=shop)
+        ...     done = store.append([sent])
+        ...     [raw] = store.read_stream("parcel-1")
+        >>> eb.decode_event(raw, registry=shop)
+        ParcelSent(grams=250)
+    """
+
+    __slots__ = (
+        "_by_kind",
+        "_by_name",
+        "_by_place",
+        "_formerly",
+        "_is_sealed",
+        "_is_valid",
+        "_upcasters",
+        "generation",
+    )
 
     def __init__(self) -> None:
         """Begin with no event types.
 
         Attributes:
-            generation: The number of times that a class has replaced another one
-                under the same name. Caches of decoded events are valid for one
-                generation only: they may hold instances of a replaced class.
+            generation: The number of times that a class or an upcaster has replaced
+                another one, or an upcaster was added. Caches of decoded events are
+                valid for one generation only: they may contain instances of a replaced
+                class.
         """
         self.generation = 0
         self._by_kind: dict[type, EventType] = {}
+        # Also has the former names of a type, so that an event that was recorded under
+        # one of them is found as quickly as any other.
         self._by_name: dict[tuple[str, int], EventType] = {}
-        self._deferred: dict[str, str] = {}
+        # By module and qualified name, to find the class that a class replaces when its
+        # module or its notebook's cell is run again.
+        self._by_place: dict[tuple[str, str], EventType] = {}
+        self._formerly: dict[str, str] = {}
+        self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self._is_sealed = False
+        self._is_valid = True
 
-    def defer(self, prefix: str, package: str) -> None:
-        """Import a package when a type that it may register is first asked for.
+    # --- registration
+
+    def add(
+        self,
+        kind: type,
+        name: str,
+        version: int,
+        formerly: Iterable[str] = (),
+        oldest_version: int = 1,
+    ) -> None:
+        """Register a class under a name and a version; `event` calls this.
 
         Args:
-            prefix: How the names of the package's event types begin.
-            package: The package's full name.
-        """
-        self._deferred[prefix] = package
-
-    def add(self, kind: type, name: str, version: int) -> None:
-        """Register a class under a name and a version.
+            kind: The class.
+            name: The event type.
+            version: The version of the class's schema.
+            formerly: Former names of the event type.
+            oldest_version: The lowest version that the log may contain.
 
         Raises:
-            InvalidEventType: The name is taken, or the class has one.
+            InvalidEventType: The name is taken, the class has one, or the registry is
+                sealed.
         """
-        self._load_deferred(name, unless_within=kind.__module__)
+        self._refuse_sealed(name)
+        _load_library_package(name, unless_within=kind.__module__)
+        formerly = (*formerly,)
         self._refuse_second_name(kind, name, version)
+        replaced = self._replaced_by(kind, name, version, formerly)
+        self._refuse_ambiguous_names(name, formerly, replaced)
         self._refuse_second_class(kind, name, version)
-        set_tag(kind, name if version == 1 else f"{name}@{version}")
-        found = EventType(name, version, kind, codec_of(kind))
-        replaced = self._by_name.get((name, version))
-        self._by_kind[kind] = found
-        self._by_name[name, version] = found
-        if replaced is not None and replaced.kind is not kind:
-            # An instance of the replaced class is refused from now on: the class that
+        self._refuse_class_and_upcaster(kind.__qualname__, name, version)
+        codec = codec_of(kind)
+        for old in replaced:
+            # An instance of a replaced class is refused from now on: the class that
             # reads the event type has other fields.
-            del self._by_kind[replaced.kind]
+            self._remove(old)
+        set_tag(kind, name if version == 1 else f"{name}@{version}")
+        found = EventType(name, version, kind, codec, oldest_version)
+        self._by_kind[kind] = found
+        self._by_place[kind.__module__, kind.__qualname__] = found
+        self._formerly.update(dict.fromkeys(formerly, name))
+        self._add_names(found, is_renamed=bool(formerly))
+        self._is_valid = False
+        if replaced:
             self.generation += 1
+
+    def add_upcaster(self, upcaster: Upcaster) -> None:
+        """Register an upcaster; the decorator `upcaster` calls this.
+
+        Raises:
+            InvalidEventType: The version has another upcaster or a class, or the
+                registry is sealed.
+        """
+        name, version = upcaster.source
+        self._refuse_sealed(name)
+        known = self._upcasters.get(upcaster.source)
+        if known is not None and not upcaster.is_redefinition_of(known):
+            raise InvalidEventType(
+                "upcaster",
+                upcaster.name,
+                f"{known.name} already upcasts version {version} of {name!r}; remove "
+                "one of them",
+            )
+        read = self._by_name.get(upcaster.source)
+        if read is not None:
+            raise InvalidEventType(
+                "upcaster",
+                upcaster.name,
+                f"the class {read.kind.__qualname__} is registered as version "
+                f"{version} of {name!r}, so no event of it would be upcast; increase "
+                "the version of the class, or remove the upcaster",
+            )
+        self._upcasters[upcaster.source] = upcaster
+        self._is_valid = False
+        # A cached event may have been decoded without this upcaster.
+        self.generation += 1
+
+    def seal(self) -> None:
+        """Validate the registry, and refuse all later registrations.
+
+        Call it where the application has imported all its events, for example before it
+        starts its workers. Sealing is optional: `open` validates the registry as well.
+
+        Raises:
+            InvalidEventType: As `validate` does.
+        """
+        self.validate()
+        self._is_sealed = True
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether later registrations are refused."""
+        return self._is_sealed
+
+    def validate(self) -> None:
+        """Check that every version of every event type can be read.
+
+        `open` calls this method, so that a mistake is found before a store is used.
+
+        Raises:
+            InvalidEventType: A version between the oldest and the newest has neither a
+                class nor an upcaster, or has both; or upcasters form a cycle.
+        """
+        if self._is_valid:
+            return
+        problems = self.problems()
+        if problems:
+            name, reason = problems[0]
+            more = len(problems) - 1
+            rest = f" (and {more} more: {_names(problems[1:])})" if more else ""
+            raise InvalidEventType("event type", name, f"{reason}{rest}")
+        self._is_valid = True
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return what `validate` would refuse, as pairs of an event type and a reason.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> from eventbraid.event import EventRegistry
+            >>> shop = EventRegistry()
+            >>> @eb.event("doc.parcel.weighed", version=2, registry=shop)
+            ... class ParcelWeighed:
+            ...     grams: int
+            >>> [(name, reason)] = shop.problems()
+            >>> name, reason.partition(";")[0]
+            ('doc.parcel.weighed', "version 1 can't be read: it has neither ...")
+        """
+        return problems_of(self.types(), self._upcasters, self._formerly)
+
+    # --- look-up
 
     def of_class(self, kind: type) -> EventType:
         """Return the type under which a class is registered.
@@ -94,39 +222,94 @@ class EventRegistry:
         """
         found = self._by_kind.get(kind)
         if found is None:
-            raise InvalidArgument("event", kind.__qualname__, self._remedy(kind))
+            found = self._library_type_of(kind)
+            if found is None:
+                raise InvalidArgument("event", kind.__qualname__, self._remedy(kind))
         return found
 
     def find(self, name: str, version: int) -> EventType | None:
-        """Return the type with this name and version, if there is one."""
+        """Return the type with this name, or former name, and this version, if any."""
         found = self._by_name.get((name, version))
-        if found is None and self._load_deferred(name):
+        if found is None and _load_library_package(name):
             found = self._by_name.get((name, version))
+            if found is None and self is not default_registry:
+                found = default_registry.find(name, version)
+                if found is not None:
+                    # The next event of this type is found at once.
+                    self._by_name[name, version] = found
         return found
 
     def has(self, kind: type) -> bool:
         """Return whether the class is registered."""
         return kind in self._by_kind
 
-    def _load_deferred(self, name: str, *, unless_within: str = "") -> bool:
-        """Import the package that registers event types with such a name.
+    def types(self) -> Iterator[EventType]:
+        """Iterate over the application's event types, without the library's own."""
+        for found in list(self._by_kind.values()):
+            if not _is_of_library(found):
+                yield found
 
-        The entry stays when the package is loaded: another thread may be in the middle
-        of its import, and only `import_module` waits for that to end.
+    def upcaster(self, name: str, version: int) -> Upcaster | None:
+        """Return the upcaster of a version of an event type, if there is one."""
+        upcasters = self._upcasters
+        if not upcasters:
+            return None
+        found = upcasters.get((name, version))
+        if found is None and name in self._formerly:
+            found = upcasters.get((self._formerly[name], version))
+        if found is None:
+            # The upcaster may have been registered under a name that the type had then.
+            for former, current in self._formerly.items():
+                if current == name and (former, version) in upcasters:
+                    return upcasters[former, version]
+        return found
 
-        Args:
-            name: The name of an event type.
-            unless_within: A module; nothing is done if it belongs to the package.
+    @property
+    def upcasters(self) -> Mapping[tuple[str, int], Upcaster]:
+        """The upcasters, by the event type and version that they read."""
+        return self._upcasters
 
-        Returns:
-            Whether there is such a package.
+    @property
+    def former_names(self) -> Mapping[str, str]:
+        """The event type that each former name stands for now."""
+        return self._formerly
+
+    def versions_of(self, name: str) -> list[int]:
+        """Return the versions of an event type that can be read, in order."""
+        name = self._formerly.get(name, name)
+        names = {name, *(old for old, new in self._formerly.items() if new == name)}
+        keys = (*self._by_name, *self._upcasters)
+        return sorted({version for one, version in keys if one in names})
+
+    def names_read_as(self, kinds: Iterable[type]) -> set[str]:
+        """Return the recorded types whose events may be decoded to one of the classes.
+
+        Raises:
+            InvalidArgument: A class isn't registered.
         """
-        for prefix, package in self._deferred.items():
-            if name.startswith(prefix):
-                if not f"{unless_within}.".startswith(f"{package}."):
-                    import_module(package)
-                return True
-        return False
+        wanted = {(found.name, found.version) for found in map(self.of_class, kinds)}
+        return sources_of(wanted, self._upcasters, self._formerly)
+
+    def _library_type_of(self, kind: type) -> EventType | None:
+        if self is default_registry:
+            return None
+        found = default_registry._by_kind.get(kind)
+        if found is None or not _is_of_library(found):
+            return None
+        self._by_kind[kind] = found
+        return found
+
+    def _add_names(self, found: EventType, *, is_renamed: bool) -> None:
+        """Make a class readable under its name and under the former names."""
+        self._by_name[found.name, found.version] = found
+        if not self._formerly:
+            return
+        # Former names that this class adds are also those of its other versions.
+        kinds = [*self._by_kind.values()] if is_renamed else [found]
+        own = [one for one in kinds if one.name == found.name]
+        for former, name in self._formerly.items():
+            if name == found.name:
+                self._by_name.update({(former, one.version): one for one in own})
 
     def _remedy(self, kind: type) -> str:
         if any(_is_redefinition(known, kind) for known in self._by_kind):
@@ -134,10 +317,24 @@ class EventRegistry:
                 "its class was replaced when the class was defined again; make the "
                 "event with the new class"
             )
+        if self is not default_registry and default_registry.has(kind):
+            return (
+                "its class is registered in the default registry, but not in the one "
+                "that is used here; define it with registry=..."
+            )
         return (
             "its class is not registered; decorate it with "
             '@event("its.name") or @register_event("its.name")'
         )
+
+    def _refuse_sealed(self, name: str) -> None:
+        if self._is_sealed:
+            raise InvalidEventType(
+                "event type",
+                name,
+                "the registry is sealed; import the module that registers it before "
+                "the call of seal()",
+            )
 
     def _refuse_second_name(self, kind: type, name: str, version: int) -> None:
         known = self._by_kind.get(kind)
@@ -148,6 +345,28 @@ class EventRegistry:
                 f"{kind.__qualname__} is already registered as {known.name!r} "
                 f"version {known.version}; make another class",
             )
+
+    def _replaced_by(
+        self, kind: type, name: str, version: int, formerly: tuple[str, ...]
+    ) -> list[EventType]:
+        """Return the types that a class replaces because it was defined again."""
+        same_name = self._by_name.get((name, version))
+        same_place = self._by_place.get((kind.__module__, kind.__qualname__))
+        found: list[EventType] = []
+        for known in (same_name, same_place):
+            if (
+                known is not None
+                and known not in found
+                and (known.name == name or known.name in formerly)
+                and is_defined_again(known.kind, kind)
+            ):
+                found.append(known)
+        return found
+
+    def _remove(self, old: EventType) -> None:
+        del self._by_kind[old.kind]
+        for key in [key for key, found in self._by_name.items() if found is old]:
+            del self._by_name[key]
 
     def _refuse_second_class(self, kind: type, name: str, version: int) -> None:
         known = self._by_name.get((name, version))
@@ -161,42 +380,100 @@ class EventRegistry:
             "can't be; choose another name, or the next version",
         )
 
+    def _refuse_class_and_upcaster(self, kind: str, name: str, version: int) -> None:
+        known = self._upcasters.get((name, version))
+        if known is not None:
+            raise InvalidEventType(
+                "event type",
+                name,
+                f"the upcaster {known.name} reads its version {version}, so the class "
+                f"{kind} can't; increase the version of the class, or remove the "
+                "upcaster",
+            )
+
+    def _refuse_ambiguous_names(
+        self, name: str, formerly: tuple[str, ...], replaced: list[EventType]
+    ) -> None:
+        current = self._formerly.get(name)
+        if current is not None:
+            raise InvalidEventType(
+                "event type",
+                name,
+                f"it is a former name of {current!r}; choose another name, or remove "
+                "it from formerly=",
+            )
+        if not formerly:
+            return
+        types = (one for one in self._by_kind.values() if one not in replaced)
+        own = {one.name for one in types}
+        for former in formerly:
+            if former in own:
+                raise InvalidEventType(
+                    "former name",
+                    former,
+                    f"a class is registered under it, so it can't be a former name of "
+                    f"{name!r}; remove it from formerly=, or rename that class",
+                )
+            current = self._formerly.get(former, name)
+            if current != name:
+                raise InvalidEventType(
+                    "former name",
+                    former,
+                    f"it is a former name of {current!r} already, so it can't be one "
+                    f"of {name!r}; remove one of them",
+                )
+
+
+def defer(prefix: str, package: str) -> None:
+    """Import a package of the library when a type that it registers is asked for.
+
+    Args:
+        prefix: How the names of the package's event types begin.
+        package: The package's full name.
+    """
+    _library_packages[prefix] = package
+
+
+def _load_library_package(name: str, *, unless_within: str = "") -> bool:
+    """Import the package of the library that registers event types with such a name.
+
+    `import_module` is called again for a loaded package: another thread may be in the
+    middle of its import, and only this call waits for that to end.
+
+    Args:
+        name: The name of an event type.
+        unless_within: A module; nothing is done if it belongs to the package.
+
+    Returns:
+        Whether there is such a package.
+    """
+    for prefix, package in _library_packages.items():
+        if name.startswith(prefix):
+            if not f"{unless_within}.".startswith(f"{package}."):
+                import_module(package)
+            return True
+    return False
+
+
+def _is_of_library(found: EventType) -> bool:
+    """Return whether a type is one of the library's own."""
+    return any(
+        found.name.startswith(prefix)
+        and f"{found.kind.__module__}.".startswith(f"{package}.")
+        for prefix, package in _library_packages.items()
+    )
+
+
+def _names(problems: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(sorted({name for name, _ in problems}))
+
 
 def _is_redefinition(known: type, kind: type) -> bool:
     """Return whether a module or a notebook's cell was run again."""
     return known is kind or is_defined_again(known, kind)
 
 
-def check_name(name: object, version: object) -> None:
-    """Refuse what can't be an event type or its version.
-
-    Raises:
-        InvalidEventType: Says why.
-    """
-    if not isinstance(name, str):
-        raise InvalidEventType(
-            "event type", shown(name), 'give it as text: @event("order.submitted")'
-        )
-    if not name.isascii() and _SURROGATE.search(name):
-        raise InvalidEventType(
-            "event type", name, "it holds a lone surrogate, which has no UTF-8"
-        )
-    if not 1 <= len(name.encode()) <= MOST_BYTES:
-        raise InvalidEventType(
-            "event type", name, f"it must have 1 to {MOST_BYTES} bytes of UTF-8"
-        )
-    if not _CONTROLS.isdisjoint(name):
-        raise InvalidEventType("event type", name, "it holds a control character")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise InvalidEventType(
-            "event type", name, f"its version is {shown(version)}, expected an int"
-        )
-    if not 1 <= version <= HIGHEST_VERSION:
-        raise InvalidEventType(
-            "event type",
-            name,
-            f"its version is {version}; versions count from 1 to {HIGHEST_VERSION:,}",
-        )
-
-
 default_registry = EventRegistry()
+"""The registry that is used where no other is given."""
+
+set_default(default_registry)

@@ -7,7 +7,6 @@ a body alone don't have.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from eventbraid._native import NewEvent
@@ -20,7 +19,13 @@ from eventbraid.errors import (
     UnknownEventType,
 )
 from eventbraid.event._codec import TOO_DEEP
-from eventbraid.event._recorded import Recorded
+from eventbraid.event._decode_steps import (
+    SCHEMA_VERSION,
+    decode_error,
+    decode_old,
+    schema_version,
+)
+from eventbraid.event._recorded import Parts
 from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
@@ -29,11 +34,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventbraid._native import EventId
-    from eventbraid.event._registry import EventType
+    from eventbraid.event._event_type import EventType
+    from eventbraid.event._registry import EventRegistry
     from eventbraid.store import RecordedEvent
-
-SCHEMA_VERSION = "v"
-"""The metadata key of the schema version; without it, the version is 1."""
 
 
 class VersionedBody(bytes):
@@ -54,11 +57,12 @@ class VersionedBody(bytes):
         return type(self), (bytes(self), int(self.metadata[SCHEMA_VERSION]))
 
 
-def event_type(kind: type, /) -> str:
+def event_type(kind: type, /, *, registry: EventRegistry = default_registry) -> str:
     """Return the event type under which a class is registered.
 
     Args:
         kind: The event's class.
+        registry: The registry.
 
     Raises:
         InvalidArgument: The class isn't registered.
@@ -67,22 +71,62 @@ def event_type(kind: type, /) -> str:
         >>> import eventbraid as eb
         >>> @eb.event("doc.lamp.lit")
         ... class LampLit: ...
-        >>> with eb.open("memory:") as store:
-        ...     list(store.read_all(types=[eb.event_type(LampLit)]))
-        []
+        >>> eb.event_type(LampLit)
+        'doc.lamp.lit'
     """
-    if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+    return registry.of_class(_checked_class(kind)).name
+
+
+def event_types(
+    *kinds: type, registry: EventRegistry = default_registry
+) -> tuple[str, ...]:
+    """Return all event types from which events of some classes may be decoded.
+
+    These are the types of the classes, their former names, and the types whose
+    upcasters lead to them. Use it to filter a read or a subscription.
+
+    An upcaster may split an event into several, so a read that is filtered in this way
+    may also return events of other classes.
+
+    Args:
+        kinds: The classes.
+        registry: The registry.
+
+    Raises:
+        InvalidArgument: A class isn't registered.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.event import event_types
+        >>> @eb.event("doc.lamp.dimmed", formerly="doc.lamp.darkened")
+        ... class LampDimmed: ...
+        >>> event_types(LampDimmed)
+        ('doc.lamp.darkened', 'doc.lamp.dimmed')
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("lamp-1", "doc.lamp.darkened", b"{}")])
+        ...     log = store.read_all(types=event_types(LampDimmed))
+        ...     [eb.decode_event(recorded) for recorded in log]
+        [LampDimmed()]
+    """
+    return tuple(sorted(registry.names_read_as(map(_checked_class, kinds))))
+
+
+def _checked_class(kind: object) -> type:
+    if not isinstance(kind, type):
         raise TypeError(f"kind must be a class of events, not {type(kind).__name__}")
-    return default_registry.of_class(kind).name
+    return kind
 
 
-def encode_event(event: object, /) -> tuple[str, bytes]:
+def encode_event(
+    event: object, /, *, registry: EventRegistry = default_registry
+) -> tuple[str, bytes]:
     """Return an event's type and its JSON, for code that does not append them.
 
     To append an event, use `new_event`: it also records the schema version.
 
     Args:
         event: An instance of a registered class.
+        registry: The registry of the class.
 
     Returns:
         The event type and the body. The body of a schema version other than 1 has an
@@ -101,25 +145,34 @@ def encode_event(event: object, /) -> tuple[str, bytes]:
         >>> eb.encode_event(BellRung(3))
         ('doc.bell.rung', b'{"times":3}')
     """
-    found = default_registry.of_class(type(event))
+    found = registry.of_class(type(event))
     data = _encoded(found, event)
     if found.version != 1:
         return found.name, VersionedBody(data, found.version)
     return found.name, data
 
 
-def decode_event(recorded: RecordedEvent, /) -> object:
+def decode_event(
+    recorded: RecordedEvent, /, *, registry: EventRegistry = default_registry
+) -> object:
     """Decode a recorded event.
+
+    An event of an old schema version passes through its upcasters. If they make several
+    events of it, or none, use `EventDecoder`. An `EventDecoder` also has a policy for
+    events that can't be decoded.
 
     Args:
         recorded: The event as it was read from a store.
+        registry: The registry of its class.
 
     Returns:
-        An instance of the class that is registered under its type and version.
+        An instance of the class that is registered under its type and version, or to
+        which upcasters lead.
 
     Raises:
-        UnknownEventType: No class is registered for it.
-        EventDecodeError: Its body isn't what the class demands.
+        UnknownEventType: Neither a class nor an upcaster is registered for it.
+        EventDecodeError: Its body isn't what the class demands, or upcasters make
+            several events of it, or none.
 
     Example:
         >>> import eventbraid as eb
@@ -132,22 +185,24 @@ def decode_event(recorded: RecordedEvent, /) -> object:
         [BellMuted(by='mia')]
     """
     try:
-        version = _schema_version(recorded)
-        found = default_registry.find(recorded.type, version)
+        version = schema_version(recorded)
+        found = registry.find(recorded.type, version)
         if found is not None:
             return found.codec.decode(recorded.data)
+        decoded = decode_old(recorded, version, registry)
     except Exception as error:
-        # Deep nesting, a number of too many digits, an exception of the author's
-        # __post_init__: for the reader, each is a body that can't be decoded.
-        raise EventDecodeError(
-            recorded.type, recorded.stream, recorded.position, _reason(error)
-        ) from error
-    raise UnknownEventType(recorded.type, version, recorded.stream, recorded.position)
-
-
-def decoded(recorded: RecordedEvent) -> Recorded[object]:
-    """Pair a recorded event with its decoded object."""
-    return Recorded(decode_event(recorded), recorded)
+        raise decode_error(recorded, error) from error
+    if type(decoded) is UnknownEventType:
+        raise decoded
+    if type(decoded) is not Parts:
+        return decoded
+    raise EventDecodeError(
+        recorded.type,
+        recorded.stream,
+        recorded.position,
+        f"upcasters make {len(decoded)} events of it; decode it with EventDecoder, "
+        "which returns all of them",
+    )
 
 
 def new_event(
@@ -157,6 +212,7 @@ def new_event(
     *,
     metadata: Mapping[str, str] | None = None,
     event_id: UUID | None = None,
+    registry: EventRegistry = default_registry,
 ) -> NewEvent:
     """Build the event to append to a stream from a typed event.
 
@@ -168,6 +224,7 @@ def new_event(
         metadata: Further facts about the event, besides its body. The key ``v`` is
             reserved for the schema version.
         event_id: The event's id; by default, `append` generates one.
+        registry: The registry of the class.
 
     Raises:
         InvalidArgument: The class isn't registered, or a value couldn't be read back.
@@ -175,7 +232,7 @@ def new_event(
 
     Example:
         >>> import eventbraid as eb
-        >>> @eb.event("doc.bell.cast", version=2)
+        >>> @eb.event("doc.bell.cast", version=2, oldest_version=2)
         ... class BellCast:
         ...     kilograms: int
         >>> cast = eb.new_event("bell-1", BellCast(900), metadata={"by": "mia"})
@@ -184,7 +241,7 @@ def new_event(
         ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
         [BellCast(kilograms=900)]
     """
-    found = default_registry.of_class(type(event))
+    found = registry.of_class(type(event))
     data = _encoded(found, event)
     if metadata and SCHEMA_VERSION in metadata:
         raise InvalidArgument(
@@ -239,27 +296,3 @@ def _encoded(found: EventType, event: object) -> bytes:
         raise InvalidArgument("event", shown(event), TOO_DEEP) from error
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidArgument("event", shown(event), str(error)) from error
-
-
-def _schema_version(recorded: RecordedEvent) -> int:
-    written = recorded.metadata_value(SCHEMA_VERSION)
-    if written is None:
-        return 1
-    if _VERSION.fullmatch(written) is None:
-        raise ValueError(
-            f"its schema version is {shown(written)}, expected a number of at most 9 "
-            "digits"
-        )
-    return int(written)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return TOO_DEEP
-    text = str(error)
-    if isinstance(error, TypeError | ValueError | NotImplementedError):
-        return text
-    return f"{type(error).__name__}: {text}"
-
-
-_VERSION = re.compile("[0-9]{1,9}")

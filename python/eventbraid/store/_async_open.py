@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbraid._event_types import validated
 from eventbraid.store._coroutine import ASYNC
 from eventbraid.store._location import Location
 from eventbraid.store._open_options import (
@@ -20,6 +21,8 @@ from eventbraid.store._opening import refuse_fresh_view
 if TYPE_CHECKING:
     import os
 
+    from eventbraid._event_types import EventTypes
+
 
 def open_async(
     location: str | os.PathLike[str],
@@ -31,6 +34,7 @@ def open_async(
     read_only: bool = False,
     mode: StoreMode = "shared",
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    registry: EventTypes | None = None,
 ) -> OpenedStore:
     """Open an event store, for use under asyncio, uvloop or trio.
 
@@ -58,6 +62,8 @@ def open_async(
             for example. It applies to the opening and to each append. Where one of two
             sessions is exclusive, `StoreBusy` is raised at once, because a session may
             last as long as its program.
+        registry: The `EventRegistry` of the store's typed events, also for the
+            executors and sagas on the store; by default, the one that all programs use.
 
     Returns:
         An opening: ``async with`` it, or await it and close the store yourself. A wrong
@@ -67,6 +73,8 @@ def open_async(
         CorruptStore: If acknowledged data is damaged.
         IncompatibleFormat: If the store was written in a newer format.
         InvalidArgument: If the location or an option is invalid.
+        InvalidEventType: If a version of a registered event type can't be read: its
+            upcasters have a gap or a cycle, or it has two readers.
         NotAStore: If the path is something else, or doesn't exist and `create` is
             false.
         SharingUnsupported: If the file system can't be trusted to share a store; open
@@ -101,6 +109,7 @@ def open_async(
     )
     place = Location.parse(location)
     refuse_fresh_view(place, options)
+    event_types = validated(registry)
     if not ASYNC:
-        return opened_store(place, options)
-    return OpenedStore(place, options)
+        return opened_store(place, options, event_types)
+    return OpenedStore(place, options, event_types)

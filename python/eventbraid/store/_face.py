@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from eventbraid._event_types import EventTypes
     from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._handle import Handle
 
@@ -28,6 +29,11 @@ class Face:
     def coordination(self) -> NativeCoordination:
         """The sessions that share the store, for leases and saga coordinators."""
         return self._coordination
+
+    @property
+    def registry(self) -> EventTypes | None:
+        """The `EventRegistry` with which the store was opened."""
+        return self._handle.event_types
 
     def __repr__(self) -> str:
         """Name the location."""

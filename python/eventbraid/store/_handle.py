@@ -16,6 +16,7 @@ from eventbraid.store._fork import PerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eventbraid._event_types import EventTypes
     from eventbraid._native import Store
 
 
@@ -33,6 +34,7 @@ class Handle:
         "_open_again",
         "_opened_by",
         "_opening",
+        "event_types",
         "location",
         "native",
         "open",
@@ -45,6 +47,7 @@ class Handle:
         open_again: Callable[[], Store],
         *,
         is_in_memory: bool,
+        event_types: EventTypes | None = None,
     ) -> None:
         """Take ownership of an open native store.
 
@@ -53,12 +56,14 @@ class Handle:
             location: The location for messages.
             open_again: Opens the store in a forked child.
             is_in_memory: Whether the store is lost in a forked child.
+            event_types: The registry of the store's typed events.
         """
         self.native = native
         self._opened_by = forks()
         self._is_in_memory = is_in_memory
         self._open_again = open_again
         self._opening = PerProcess(threading.Lock)
+        self.event_types = event_types
         self.location = location
         self.open = True
 

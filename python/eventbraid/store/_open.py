@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbraid._event_types import validated
 from eventbraid.store._location import Location
 from eventbraid.store._open_options import (
     DEFAULT_CACHE_SIZE,
@@ -21,6 +22,7 @@ from eventbraid.store._opening import refuse_fresh_view
 if TYPE_CHECKING:
     import os
 
+    from eventbraid._event_types import EventTypes
     from eventbraid.store._sync_store import EventStore
 
 
@@ -34,6 +36,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     read_only: bool = False,
     mode: StoreMode = "shared",
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    registry: EventTypes | None = None,
 ) -> EventStore:
     """Open an event store, for use without an event loop.
 
@@ -61,6 +64,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
             for example. It applies to the opening and to each append. Where one of two
             sessions is exclusive, `StoreBusy` is raised at once, because a session may
             last as long as its program.
+        registry: The `EventRegistry` of the store's typed events, also for the
+            executors and sagas on the store; by default, the one that all programs use.
 
     Returns:
         The store. Close it, or use it in a ``with`` block.
@@ -69,6 +74,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         CorruptStore: If acknowledged data is damaged.
         IncompatibleFormat: If the store was written in a newer format.
         InvalidArgument: If the location or an option is invalid.
+        InvalidEventType: If a version of a registered event type can't be read: its
+            upcasters have a gap or a cycle, or it has two readers.
         NotAStore: If the path is something else, or doesn't exist and `create` is
             false.
         SharingUnsupported: If the file system can't be trusted to share a store; open
@@ -98,4 +105,5 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     )
     place = Location.parse(location)
     refuse_fresh_view(place, options)
-    return opened_store(place, options)
+    event_types = validated(registry)
+    return opened_store(place, options, event_types)

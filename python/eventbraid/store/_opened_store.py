@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
+    from eventbraid._event_types import EventTypes
     from eventbraid.store._location import Location
     from eventbraid.store._open_options import OpenOptions
 
 
-def opened_store(place: Location, options: OpenOptions) -> EventStore:
+def opened_store(
+    place: Location, options: OpenOptions, event_types: EventTypes | None
+) -> EventStore:
     """Open a store and wait until it is open."""
-    handle = handle_of(opened(place, options), place, options)
+    handle = handle_of(opened(place, options), place, options, event_types)
     return EventStore(handle, NativeCoordination(handle))
 
 
@@ -40,12 +43,15 @@ class OpenedStore:
         0
     """
 
-    __slots__ = ("_options", "_place", "_store")
+    __slots__ = ("_event_types", "_options", "_place", "_store")
 
-    def __init__(self, place: Location, options: OpenOptions) -> None:
+    def __init__(
+        self, place: Location, options: OpenOptions, event_types: EventTypes | None
+    ) -> None:
         """Store the arguments; the store is opened when this is awaited or entered."""
         self._place = place
         self._options = options
+        self._event_types = event_types
         self._store: AsyncEventStore | None = None
 
     def __await__(self) -> Generator[object, None, AsyncEventStore]:
@@ -71,5 +77,5 @@ class OpenedStore:
         port = current_port()
         token = Store.open_async(port.native, self._place, self._options)
         native = unwrapped(await port.result(token), Store)
-        handle = handle_of(native, self._place, self._options)
+        handle = handle_of(native, self._place, self._options, self._event_types)
         return AsyncEventStore(handle, NativeCoordination(handle))

@@ -12,6 +12,7 @@ from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._handle import Handle
 
 if TYPE_CHECKING:
+    from eventbraid._event_types import EventTypes
     from eventbraid.store._location import Location
     from eventbraid.store._open_options import OpenOptions
 
@@ -40,11 +41,22 @@ def opened(
     return Store.open(place, options, identity)
 
 
-def handle_of(native: Store, place: Location, options: OpenOptions) -> Handle:
+def handle_of(
+    native: Store,
+    place: Location,
+    options: OpenOptions,
+    event_types: EventTypes | None,
+) -> Handle:
     """Return the owner of a native store that was opened."""
     open_again = partial(_opened_in_child, place, options, native.identity())
     STORE.debug("opened %s", place.name)
-    return Handle(native, place.name, open_again, is_in_memory=place.path is None)
+    return Handle(
+        native,
+        place.name,
+        open_again,
+        is_in_memory=place.path is None,
+        event_types=event_types,
+    )
 
 
 def _opened_in_child(place: Location, options: OpenOptions, identity: bytes) -> Store:

@@ -60,7 +60,7 @@ class Withdrawn:
     amount: Money
 
 
-@eb.event("typing.account.deposited", version=2)
+@eb.event("typing.account.deposited", version=2, oldest_version=2)
 class Deposited:
     amount: Money
     notes: tuple[str, ...] = field(default=())

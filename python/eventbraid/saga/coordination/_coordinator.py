@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from eventbraid.event import EventRegistry
     from eventbraid.saga.coordination._saga_summary import SagaSummary
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.running._observer import Observer
@@ -116,6 +117,8 @@ class SagaCoordinator:
             of unfinished sagas, is recorded. A coordinator that starts reads only the
             log after the last checkpoint. At most 12 checkpoints are recorded without a
             wait, and then one per minute.
+        registry: The registry of the events of local steps; by default, that of the
+            store.
         on_event: Called with each recorded transition after its commit, on the event
             loop. It must be quick; if it raises, the coordinator stops.
 
@@ -165,12 +168,16 @@ class SagaCoordinator:
         command_retry_timeout: timedelta = _COMMAND_RETRY_TIMEOUT,
         stale_after: timedelta = STALE_AFTER,
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
+        registry: EventRegistry | None = None,
         on_event: Observer | None = None,
     ) -> None:
         """Validate the arguments; no saga is driven before `__aenter__`."""
         self._store = store
         executor = AsyncExecutor(
-            store, retry=command_retry, retry_timeout=command_retry_timeout
+            store,
+            retry=command_retry,
+            retry_timeout=command_retry_timeout,
+            registry=registry,
         )
         self._parts = assemble(
             store,

@@ -55,6 +55,7 @@ class Journal:
     Attributes:
         store: The store.
         reader: Reads the streams.
+        registry: The registry of the events of local steps.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Journal:
             clock: The clock of this process, or a simulated clock in a test.
         """
         self.store = store
-        self.reader = SagaReader(store, clock)
+        self.registry = executor.registry
+        self.reader = SagaReader(store, clock, executor.registry)
         self._executor = executor
         self._observer = observer
 

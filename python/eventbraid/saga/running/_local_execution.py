@@ -82,7 +82,9 @@ class LocalExecution:
         except BaseException as error:
             raise trouble_of(node.name, "command", error) from error
         if node.then is not None:
-            await self._fold(run, node, own_part(commit, run.id))
+            await self._fold(
+                run, node, own_part(commit, run.id, self._journal.registry)
+            )
 
     async def _fold(
         self, run: Run[Any], node: LocalStep[Any], executed: Executed

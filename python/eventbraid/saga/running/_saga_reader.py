@@ -13,6 +13,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event import decode_event
+from eventbraid.event._registry import default_registry
 from eventbraid.saga.definition._step import LocalStep
 from eventbraid.saga.machine._events import STARTED_TYPE, SagaEvent, StepSucceeded
 from eventbraid.saga.machine._fold import fold
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from eventbraid.command import Executed
+    from eventbraid.event import EventRegistry
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.running._clock import Clock
     from eventbraid.store import AsyncStore, RecordedEvent
@@ -45,9 +47,21 @@ class SagaReader:
         clock: The clock of this process, for the sagas that are read.
     """
 
-    def __init__(self, store: AsyncStore, clock: Clock | None = None) -> None:
-        """Read from a store. The default clock is that of the process."""
+    def __init__(
+        self,
+        store: AsyncStore,
+        clock: Clock | None = None,
+        registry: EventRegistry = default_registry,
+    ) -> None:
+        """Read from a store.
+
+        Args:
+            store: The store.
+            clock: The clock; by default, that of the process.
+            registry: The registry of the events of local steps.
+        """
         self._store = store
+        self._registry = registry
         self.clock = PROCESS_CLOCK if clock is None else clock
 
     async def read(self, saga_id: str) -> Sequence[RecordedEvent]:
@@ -119,7 +133,7 @@ class SagaReader:
                 if isinstance(node, LocalStep) and node.then is not None:
                     cause = forward_key(progress, event.step)
                     found[event.step] = await recall(
-                        self._store, record.position, cause
+                        self._store, record.position, cause, self._registry
                     )
         return found
 

@@ -1,0 +1,225 @@
+"""From recorded events to typed ones, with a policy for those that can't be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from eventbraid.domain._invalid_value import shown
+from eventbraid.errors import InvalidArgument, UnknownEventType
+from eventbraid.event._decode_steps import decode_error, decode_old, schema_version
+from eventbraid.event._recorded import PARTS, Recorded, SetAside, expanded
+from eventbraid.event._registry import EventRegistry, default_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from eventbraid.errors import EventDecodeError
+    from eventbraid.store import RecordedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodedEvent:
+    """A recorded event that this program can't decode, in place of its typed event.
+
+    Attributes:
+        raw: The event as it was read from the store.
+        error: The reason: its type is unknown, or its body doesn't decode.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.event import EventDecoder, UndecodedEvent
+        >>> decoder = EventDecoder(on_undecodable="raw")
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("a-1", "doc.unheard_of", b"{}")])
+        ...     [raw] = store.read_stream("a-1")
+        >>> [recorded] = decoder.decode(raw)
+        >>> match recorded.event:
+        ...     case UndecodedEvent(raw, error):
+        ...         print(raw.type, type(error).__name__)
+        doc.unheard_of UnknownEventType
+    """
+
+    raw: RecordedEvent
+    error: UnknownEventType | EventDecodeError = field(compare=False)
+
+
+OnUndecodable: TypeAlias = Literal["raise", "raw"] | Callable[[UndecodedEvent], object]
+"""What a typed read does with an event that can't be decoded.
+
+``"raise"`` raises `UnknownEventType` or `EventDecodeError`. ``"raw"`` returns an
+`UndecodedEvent` in place of the typed event. A function is called with the
+`UndecodedEvent`, to set it aside, and the read continues without it.
+"""
+
+
+class EventDecoder:
+    """Decodes recorded events: a registry, and a policy for undecodable events.
+
+    The same policy is an argument of each typed read. No policy skips an event in
+    silence, and after each of them a read can continue with the next event.
+
+    Args:
+        registry: The registry of the classes and upcasters.
+        on_undecodable: What to do with an event whose type is unknown or whose body
+            doesn't decode: ``"raise"``, ``"raw"`` to get an `UndecodedEvent` in its
+            place, or a function that sets it aside.
+
+    Raises:
+        InvalidArgument: The policy is something else.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.event import EventDecoder
+        >>> @eb.event("doc.gong.struck")
+        ... class GongStruck:
+        ...     times: int
+        >>> unreadable = []
+        >>> decoder = EventDecoder(on_undecodable=unreadable.append)
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append(
+        ...         [
+        ...             eb.new_event("gong-1", GongStruck(3)),
+        ...             ("gong-1", "doc.gong.struck", b'{"times": "often"}'),
+        ...         ]
+        ...     )
+        ...     for raw in store.read_stream("gong-1"):
+        ...         for recorded in decoder.decode(raw):
+        ...             print(recorded.version, recorded.event)
+        1 GongStruck(times=3)
+        >>> [undecoded.raw.version for undecoded in unreadable]
+        [2]
+    """
+
+    __slots__ = ("_find", "_on_undecodable", "_registry")
+
+    def __init__(
+        self,
+        *,
+        registry: EventRegistry = default_registry,
+        on_undecodable: OnUndecodable = "raise",
+    ) -> None:
+        """Validate the policy."""
+        if not (on_undecodable in ("raise", "raw") or callable(on_undecodable)):
+            raise InvalidArgument(
+                "on_undecodable",
+                shown(on_undecodable),
+                'it must be "raise", "raw", or a function that gets an UndecodedEvent',
+            )
+        self._registry = registry
+        self._find = registry.find
+        self._on_undecodable: OnUndecodable = on_undecodable
+
+    @property
+    def registry(self) -> EventRegistry:
+        """The registry of the classes and upcasters."""
+        return self._registry
+
+    @property
+    def on_undecodable(self) -> OnUndecodable:
+        """What to do with an event that can't be decoded."""
+        return self._on_undecodable
+
+    def decode(self, recorded: RecordedEvent, /) -> tuple[Recorded[object], ...]:
+        """Decode one recorded event.
+
+        Args:
+            recorded: The event as it was read from a store.
+
+        Returns:
+            One typed event, unless upcasters split the event into several or drop it,
+            or the policy sets it aside. All of them have the stream, the version and
+            the position of the recorded event.
+
+        Raises:
+            UnknownEventType: Neither a class nor an upcaster is registered for it.
+            EventDecodeError: Its body isn't what the class demands.
+        """
+        one = self.pair(recorded)
+        if type(one.event) in PARTS:
+            return tuple(expanded([one]))
+        return (one,)
+
+    def decode_all(
+        self, recorded: Iterable[RecordedEvent], /
+    ) -> Iterator[Recorded[object]]:
+        """Iterate over the typed events of a read, in order.
+
+        Args:
+            recorded: The events as they are read from a store.
+
+        Raises:
+            UnknownEventType: Neither a class nor an upcaster is registered for one.
+            EventDecodeError: A body isn't what the class demands.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> from eventbraid.event import EventDecoder
+            >>> @eb.event("doc.gong.hung")
+            ... class GongHung: ...
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([eb.new_event("gong-1", GongHung())])
+            ...     read = store.read_stream("gong-1")
+            ...     [one.event for one in EventDecoder().decode_all(read)]
+            [GongHung()]
+        """
+        pair = self.pair
+        for raw in recorded:
+            one = pair(raw)
+            if type(one.event) in PARTS:
+                yield from expanded([one])
+            else:
+                yield one
+
+    def pair(self, recorded: RecordedEvent) -> Recorded[Any]:
+        """Return one entry for a recorded event, whatever upcasters make of it.
+
+        This is for caches, which find an event by its version. `expanded` makes one
+        entry for each typed event of it.
+        """
+        try:
+            version = schema_version(recorded)
+            found = self._find(recorded.type, version)
+            if found is not None:
+                return Recorded(found.codec.decode(recorded.data), recorded)
+            decoded = decode_old(recorded, version, self._registry)
+        except Exception as error:
+            refusal = decode_error(recorded, error)
+            if self._on_undecodable == "raise":
+                raise refusal from error
+            return Recorded(self._substitute(recorded, refusal), recorded)
+        if type(decoded) is UnknownEventType:
+            if self._on_undecodable == "raise":
+                raise decoded
+            return Recorded(self._substitute(recorded, decoded), recorded)
+        return Recorded(decoded, recorded)
+
+    def events(self, recorded: Iterable[RecordedEvent]) -> tuple[object, ...]:
+        """Return the typed events of records, without the records."""
+        return tuple([one.event for one in self.decode_all(recorded)])
+
+    def _substitute(
+        self, recorded: RecordedEvent, error: UnknownEventType | EventDecodeError
+    ) -> object:
+        policy = self._on_undecodable
+        undecoded = UndecodedEvent(recorded, error)
+        if policy == "raw":
+            return undecoded
+        cast("Callable[[UndecodedEvent], object]", policy)(undecoded)
+        return SetAside()
+
+    def __eq__(self, other: object, /) -> bool:
+        """Return whether both decode all events alike: they can share caches."""
+        if not isinstance(other, EventDecoder):
+            return NotImplemented
+        return (
+            self._registry is other._registry
+            and self._on_undecodable == other._on_undecodable
+        )
+
+    def __hash__(self) -> int:
+        return hash(id(self._registry))
+
+    def __repr__(self) -> str:
+        return f"EventDecoder(on_undecodable={self._on_undecodable!r})"
