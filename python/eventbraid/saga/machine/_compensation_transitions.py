@@ -63,7 +63,7 @@ def after_compensation_started(
 
 
 def _abandoned(progress: Progress) -> Branch:
-    """Return the branch without its call in flight, whose effect is now in doubt."""
+    """Return the branch without its call in flight; the call's effect is in doubt."""
     branch = progress.branch
     attempts = replace(
         branch.attempts,

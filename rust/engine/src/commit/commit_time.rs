@@ -7,8 +7,8 @@
 //! later commit times. The first commit of a session has no accepted difference to compare with if
 //! no other session has the store open. It uses the time of the wall clock.
 
-/// Minimum change of the difference that is reported as a jump, in microseconds. The corrections of
-/// time services are smaller.
+/// Minimum change of the difference, in microseconds, that is reported as a jump of the wall clock.
+/// The corrections of time services are smaller.
 const REPORTED_JUMP: i64 = 10_000_000;
 /// Maximum forward jump of the wall clock that commit times follow, in microseconds. A jump by
 /// hours may be correct: a virtual machine may have been suspended overnight.

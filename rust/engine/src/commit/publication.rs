@@ -304,7 +304,8 @@ impl Publication {
     /// Stop all writing of this session and return the durable end of the log. This session makes
     /// nothing durable afterwards. Return `None` if the session had stopped before.
     pub(super) fn stop(&self, reason: Error) -> Option<CutPoint> {
-        // Locked so that no frame becomes visible between the stop and the read of the durable end.
+        // While this lock is held, no frame becomes visible. So none becomes visible between the stop
+        // and the read of the durable end.
         let _written = self.written.lock();
         self.log.stop(reason).then(|| CutPoint {
             address: self.durable_end(),

@@ -90,8 +90,8 @@ pub(crate) enum Phase {
 /// The inode numbers of the lock files boot, write, sync and maint.
 pub(crate) type LockNumbers = [u64; 4];
 
-/// The shared page, with methods for its words. The fields are visible to the files of this module
-/// that have the methods.
+/// The shared page, with methods for its words. The other files of this module add methods, and so
+/// need access to the fields.
 #[derive(Clone, Debug)]
 pub(crate) struct CoordPage {
     pub(super) words: Arc<dyn SharedPage>,
@@ -109,7 +109,7 @@ fn origin_of(words: &dyn SharedPage) -> Origin {
     [first, second, AT_FILE_NUMBER, AT_ROOT, AT_KERNEL, AT_DEVICE].map(|at| words.load(at))
 }
 
-/// Why a page can't be joined.
+/// The reason why a session can't join a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unjoinable {
     /// The file is not a page, or is the page of another store, or is a copy of a page.

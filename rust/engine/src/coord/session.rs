@@ -39,7 +39,7 @@ pub struct Session {
     pub program: String,
     /// Whether the session is read-only.
     pub read_only: bool,
-    /// Whether this is the session that made the report.
+    /// Whether this is the session whose caller requested the list of sessions.
     pub is_self: bool,
     /// The counters of the session.
     pub counts: SessionCounts,
