@@ -122,4 +122,3 @@ for _name in __all__:
     # Tracebacks, pickles and the documentation name the public path of a class, which
     # stays the same when the class moves to another file.
     globals()[_name].__module__ = __name__
-del _name
