@@ -50,7 +50,7 @@ class Limit(eb.Stream[LimitSet], category="limit"): ...
 class Group(eb.Stream[Joined], category="group"): ...
 
 
-class Deposit(eb.Command[int, AccountEvent]):
+class Deposit(eb.StatefulCommand[int, AccountEvent]):
     account: eb.Declared[Account]
     amount: Money
 
@@ -64,7 +64,7 @@ class Deposit(eb.Command[int, AccountEvent]):
         yield self.account.write(Deposited(self.amount))
 
 
-class Transfer(eb.Command[dict[str, int], AccountEvent | LimitSet]):
+class Transfer(eb.StatefulCommand[dict[str, int], AccountEvent | LimitSet]):
     """Moves money; the limit's stream is only read."""
 
     source: eb.Declared[Account]
@@ -102,7 +102,7 @@ class Transfer(eb.Command[dict[str, int], AccountEvent | LimitSet]):
         yield self.target.write(Deposited(self.amount))
 
 
-class PayAll(eb.Command[tuple[str, ...], Joined | AccountEvent]):
+class PayAll(eb.StatefulCommand[tuple[str, ...], Joined | AccountEvent]):
     """Pays every account that has joined a group: discovered, not declared."""
 
     group: eb.Declared[Group]
@@ -242,7 +242,7 @@ class Bank:
 
     async def execute(
         self,
-        command: eb.Command[Any, Any],
+        command: eb.StatefulCommand[Any, Any],
         *,
         retry: eb.RetryPolicy | None = None,
         retry_timeout: timedelta = RETRY_TIMEOUT,
@@ -259,7 +259,7 @@ class Bank:
         )
         return await self._settle(executor.execute(command, **options))
 
-    def rival(self, command: eb.Command[Any, Any], **options: Any) -> Any:
+    def rival(self, command: eb.StatefulCommand[Any, Any], **options: Any) -> Any:
         """Another writer, with its own executor, executes the command, too."""
         return self._make(self.store.inner).execute(command, **options)
 

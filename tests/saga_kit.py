@@ -37,7 +37,7 @@ class Ledger(eb.Stream[Noted], category="ledger"):
     """What a saga's commands did."""
 
 
-class Note(eb.Command[list[str], Noted]):
+class Note(eb.StatefulCommand[list[str], Noted]):
     """Writes a mark, unless a rule says no."""
 
     ledger: eb.Declared[Ledger]

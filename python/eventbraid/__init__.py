@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         Executed,
         Executor,
         RetryPolicy,
+        StatefulCommand,
         Stream,
         Write,
-        caused_by,
         require,
     )
     from eventbraid.domain import (
@@ -129,6 +129,7 @@ __all__ = [
     "SagaError",
     "SagaHandle",
     "SagaOutcome",
+    "StatefulCommand",
     "Step",
     "StepCompleted",
     "StepContext",
@@ -141,7 +142,6 @@ __all__ = [
     "Text",
     "VersionConflict",
     "Write",
-    "caused_by",
     "decode_event",
     "encode_event",
     "event",

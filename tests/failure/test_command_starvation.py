@@ -32,7 +32,7 @@ SOON = 30.0
 TRIES = 5
 
 
-class Fold(eb.Command[list[int], AccountEvent]):
+class Fold(eb.StatefulCommand[list[int], AccountEvent]):
     """Folds into a list that its decision changes, so each attempt folds all events."""
 
     account: eb.Declared[Account]

@@ -16,7 +16,7 @@ from tests.commands import Account, AccountEvent, Deposit, Deposited, Money, Tra
 pytestmark = pytest.mark.anyio
 
 
-class Count(eb.Command[int, AccountEvent]):
+class Count(eb.StatefulCommand[int, AccountEvent]):
     account: eb.Declared[Account]
 
     def initial(self):
@@ -62,7 +62,7 @@ CALLS = {
 }
 
 
-class Nothing(eb.Command[int, AccountEvent]):
+class Nothing(eb.StatefulCommand[int, AccountEvent]):
     def initial(self):
         return 0
 

@@ -34,7 +34,7 @@ WAITING = 200
 """Commands that wait in a loop that hangs: their turns together last far longer."""
 
 
-class Gated(eb.Command[int, AccountEvent]):
+class Gated(eb.StatefulCommand[int, AccountEvent]):
     """Signals each call of `decide`, and waits in it until it may continue."""
 
     account: eb.Declared[Account]

@@ -83,7 +83,7 @@ PurseEvent = Filled | Emptied | Closed
 class Purse(eb.Stream[PurseEvent], category="purse"): ...
 
 
-class Add(eb.Command[tuple[tuple[int, int, int], ...], PurseEvent]):
+class Add(eb.StatefulCommand[tuple[tuple[int, int, int], ...], PurseEvent]):
     """Folds all it sees: amount, version and part of each event."""
 
     purse: eb.Declared[Purse]
@@ -191,7 +191,7 @@ def test_commands_that_wait_for_each_other_see_all_parts(store):
 def test_a_replayed_command_returns_the_events_of_today(store):
     class OldPurse(eb.Stream[Adjusted], category="purse"): ...
 
-    class Adjust(eb.Command[None, Adjusted], name="adjust"):
+    class Adjust(eb.StatefulCommand[None, Adjusted], name="adjust"):
         purse: eb.Declared[OldPurse]
 
         def initial(self): ...
@@ -213,7 +213,7 @@ def test_a_replayed_command_returns_the_events_of_today(store):
 def test_executors_with_different_registries_share_no_state(store):
     class OldPurse(eb.Stream[Adjusted | Viewed | Shut], category="purse"): ...
 
-    class Count(eb.Command[int, object]):
+    class Count(eb.StatefulCommand[int, object]):
         purse: eb.Declared[OldPurse]
 
         def initial(self):
@@ -309,7 +309,7 @@ def test_a_command_that_doesnt_expect_undecoded_events_refuses_them(damaged):
 def test_a_command_may_fold_undecoded_events(damaged):
     class AnyPurse(eb.Stream[PurseEvent | UndecodedEvent], category="purse"): ...
 
-    class Look(eb.Command[tuple[object, ...], PurseEvent | UndecodedEvent]):
+    class Look(eb.StatefulCommand[tuple[object, ...], PurseEvent | UndecodedEvent]):
         purse: eb.Declared[AnyPurse]
 
         def initial(self):
@@ -341,7 +341,7 @@ def test_an_event_whose_class_is_registered_later_is_decoded_then(tmp_path):
     registry = EventRegistry()
     seen: list[int] = []
 
-    class Count(eb.Command[int, Any]):
+    class Count(eb.StatefulCommand[int, Any]):
         purse: eb.Declared[Purse]
 
         def initial(self):
@@ -373,7 +373,7 @@ def test_an_event_whose_class_is_registered_later_is_decoded_then(tmp_path):
 class OldPurse(eb.Stream[Adjusted], category="purse"): ...
 
 
-class Adjust(eb.Command[None, Adjusted]):
+class Adjust(eb.StatefulCommand[None, Adjusted]):
     purse: eb.Declared[OldPurse]
 
     def initial(self): ...

@@ -26,7 +26,7 @@ class Note(eb.Stream[Noted], category="doubtnote"):
     """What commands of these sagas write."""
 
 
-class Write(eb.Command[None, Noted]):
+class Write(eb.StatefulCommand[None, Noted]):
     note: eb.Declared[Note]
     is_allowed: bool = True
 

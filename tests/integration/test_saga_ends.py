@@ -269,7 +269,7 @@ class Said:
 class Conversation(eb.Stream[Said], category="conversation"): ...
 
 
-class Say(eb.Command[None, Said]):
+class Say(eb.StatefulCommand[None, Said]):
     conversation: eb.Declared[Conversation]
     what: str
 

@@ -180,7 +180,7 @@ class MutableStream(eb.Stream[Mutable], category="mutable"):
     """Holds them."""
 
 
-class Write(eb.Command[None, Mutable]):
+class Write(eb.StatefulCommand[None, Mutable]):
     """Writes an event that it keeps, and changes later."""
 
     stream: eb.Declared[MutableStream]

@@ -29,7 +29,7 @@ class Raised:
 class Counter(eb.Stream[Raised], category="counter"): ...
 
 
-class Raise(eb.Command[int, Raised]):
+class Raise(eb.StatefulCommand[int, Raised]):
     counter: eb.Declared[Counter]
 
     def initial(self):

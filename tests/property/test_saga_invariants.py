@@ -46,7 +46,7 @@ class Shelf(eb.Stream[StockEvent], category="shelf"):
     """The one product of the shop: every order meets every other one here."""
 
 
-class Reserve(eb.Command[int, StockEvent]):
+class Reserve(eb.StatefulCommand[int, StockEvent]):
     shelf: eb.Declared[Shelf]
     order: str
     pieces: Pieces

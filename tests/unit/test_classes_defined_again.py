@@ -38,7 +38,7 @@ class Settled:
 COMMAND = """
 class Shop(eb.Stream[Sold | Settled], category="shop"): ...
 
-class Sell(eb.Command[int, Sold | Settled]):
+class Sell(eb.StatefulCommand[int, Sold | Settled]):
     shop: eb.Declared[Shop]
 
     def initial(self):

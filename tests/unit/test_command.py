@@ -32,7 +32,7 @@ E = TypeVar("E")
 class AccountId(eb.Id, prefix="account"): ...
 
 
-class JoinAll(eb.Command[None, Joined]):
+class JoinAll(eb.StatefulCommand[None, Joined]):
     groups: eb.DeclaredMany[Group]
 
     def initial(self) -> None: ...
@@ -55,11 +55,13 @@ def test_a_command_without_a_method_is_refused_when_its_class_is_made(missing):
         name: lambda *_: None for name in {"initial", "apply", "decide"} - {missing}
     }
     with pytest.raises(TypeError, match=rf"Lacking lacks {missing}\(\).*abstract=True"):
-        types.new_class("Lacking", (eb.Command[None, Joined],), {}, methods_of(methods))
+        types.new_class(
+            "Lacking", (eb.StatefulCommand[None, Joined],), {}, methods_of(methods)
+        )
 
 
 def test_an_abstract_command_leaves_methods_to_its_heirs():
-    class OnAccount(eb.Command[int, AccountEvent], abstract=True):
+    class OnAccount(eb.StatefulCommand[int, AccountEvent], abstract=True):
         account: eb.Declared[Account]
 
         def initial(self):
@@ -88,7 +90,7 @@ def test_an_abstract_command_leaves_methods_to_its_heirs():
 def test_declared_streams_whose_events_are_not_applied_are_refused():
     with pytest.raises(TypeError, match=r"Blind reads Limit streams.*LimitSet"):
 
-        class Blind(eb.Command[None, AccountEvent]):
+        class Blind(eb.StatefulCommand[None, AccountEvent]):
             limit: eb.Declared[Limit]
 
             def initial(self): ...
@@ -104,7 +106,7 @@ def test_events_may_be_covered_by_their_base():
 
     class Deriveds(eb.Stream[Derived], category="derived"): ...
 
-    class Reading(eb.Command[int, Base]):
+    class Reading(eb.StatefulCommand[int, Base]):
         stream: eb.Declared[Deriveds]
 
         def initial(self):
@@ -124,7 +126,7 @@ def test_events_may_be_covered_by_their_base():
 
 
 def test_the_events_of_a_generic_command_are_those_of_its_heir():
-    class Generically(eb.Command[None, E], Generic[E], abstract=True):
+    class Generically(eb.StatefulCommand[None, E], Generic[E], abstract=True):
         def initial(self): ...
         def apply(self, state, recorded, /): ...
         def decide(self, state, /):
@@ -143,7 +145,7 @@ def test_the_events_of_a_generic_command_are_those_of_its_heir():
 # --- declaring streams ---------------------------------------------------------------
 
 
-class NoState(eb.Command[None, Any], abstract=True):
+class NoState(eb.StatefulCommand[None, Any], abstract=True):
     def initial(self): ...
     def apply(self, state, recorded, /): ...
     def decide(self, state, /):
@@ -175,7 +177,7 @@ import eventbraid as eb
 
 class Plain(eb.Stream[int], category="plain"): ...
 
-class Use(eb.Command[None, int], abstract=True):
+class Use(eb.StatefulCommand[None, int], abstract=True):
     plain: eb.Declared[Plain]
     many: "eb.DeclaredMany['Plain']"
     later: "Later"

@@ -81,7 +81,7 @@ async def test_a_rule_that_says_no_writes_nothing(bank):
 
 
 async def test_a_schema_version_is_kept_and_read_back(bank):
-    class SetLimit(eb.Command[None, LimitSet]):
+    class SetLimit(eb.StatefulCommand[None, LimitSet]):
         limit: eb.Declared[Limit]
 
         def initial(self): ...
@@ -122,7 +122,7 @@ async def test_consequences_are_linked_to_their_cause(bank):
     source = cause
     for stream in (B, "account-c"):
         command = Deposit(account=stream, amount=Money(1))
-        await bank.execute(command, metadata=eb.caused_by(source))
+        await bank.execute(command, metadata=eb.command.caused_by(source))
         [recorded] = await bank.recorded(stream)
         assert recorded.causation_id == str(source.event_id)
         assert recorded.correlation_id == str(cause.event_id)
@@ -202,7 +202,7 @@ async def test_21_an_event_of_an_unregistered_class_is_refused(bank):
 
     class Strangers(eb.Stream[Stranger], category="stranger"): ...
 
-    class Strange(eb.Command[None, Stranger]):
+    class Strange(eb.StatefulCommand[None, Stranger]):
         stream: eb.Declared[Strangers]
 
         def initial(self): ...
@@ -279,7 +279,7 @@ async def test_23_the_state_is_folded_anew_from_the_start_in_global_order(bank):
 
 
 async def test_23_discovery_goes_on_until_nothing_new_is_asked_for(bank):
-    class Chain(eb.Command[tuple[str, ...], Joined]):
+    class Chain(eb.StatefulCommand[tuple[str, ...], Joined]):
         group: eb.Declared[Group]
 
         def initial(self):
@@ -303,7 +303,7 @@ async def test_23_discovery_goes_on_until_nothing_new_is_asked_for(bank):
     assert {at for _, at, _ in bank.store.read[1:]} == {5}
 
 
-class Endless(eb.Command[int, Joined]):
+class Endless(eb.StatefulCommand[int, Joined]):
     group: eb.Declared[Group]
     width: int
 
@@ -404,7 +404,7 @@ async def test_24_only_what_is_new_is_folded_onto_a_state_that_cannot_change(ban
 
 
 async def test_24_a_state_that_decide_changed_is_not_used_again(bank):
-    class Spoiling(eb.Command[list[int], Deposited | Withdrawn]):
+    class Spoiling(eb.StatefulCommand[list[int], Deposited | Withdrawn]):
         account: eb.Declared[Account]
 
         def initial(self):
@@ -781,7 +781,7 @@ async def test_26_its_reads_are_checked(bank):
 
 
 async def test_26_without_streams_there_is_nothing_to_check(bank):
-    class Nothing(eb.Command[None, Deposited]):
+    class Nothing(eb.StatefulCommand[None, Deposited]):
         def initial(self): ...
         def apply(self, state, recorded, /): ...
         def decide(self, state, /):

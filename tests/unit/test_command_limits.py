@@ -63,7 +63,7 @@ class Noted:
 class Notes(eb.Stream[Noted], category="note"): ...
 
 
-class Generous(eb.Command[None, Noted]):
+class Generous(eb.StatefulCommand[None, Noted]):
     """Writes without end, as `kind` says."""
 
     note: eb.Declared[Notes]
@@ -106,7 +106,7 @@ def test_further_writes_without_end_are_refused():
         eb.Executor(store).execute(command, also=also)
 
 
-class PayGroup(eb.Command[None, AccountEvent]):
+class PayGroup(eb.StatefulCommand[None, AccountEvent]):
     accounts: eb.DeclaredMany[Account]
 
     def initial(self): ...

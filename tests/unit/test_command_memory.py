@@ -40,7 +40,7 @@ A, B, GROUP = "account-a", "account-b", "group-1"
 LONG = 40
 
 
-class Positions(eb.Command[list[int], AccountEvent]):
+class Positions(eb.StatefulCommand[list[int], AccountEvent]):
     """Decides on nothing; its state is the positions in the order of the fold."""
 
     accounts: eb.DeclaredMany[Account]
@@ -130,7 +130,7 @@ def test_discovery_sees_no_more_than_there_was_at_its_position(store):
 def test_a_command_that_does_not_apply_what_is_remembered_is_stopped(store):
     class Narrow(eb.Stream[Deposited], category="account"): ...
 
-    class OnlyDeposits(eb.Command[None, Deposited]):
+    class OnlyDeposits(eb.StatefulCommand[None, Deposited]):
         account: eb.Declared[Narrow]
 
         def initial(self): ...
@@ -188,7 +188,7 @@ def test_events_that_somebody_could_change_are_not_shared():
 
     class Lists(eb.Stream[Listed], category="listed"): ...
 
-    class Spoil(eb.Command[int, Listed]):
+    class Spoil(eb.StatefulCommand[int, Listed]):
         stream: eb.Declared[Lists]
 
         def initial(self):
@@ -262,7 +262,7 @@ def test_memory_is_bounded_by_the_bytes_that_it_keeps_alive():
 
     class Notes(eb.Stream[Noted], category="notes"): ...
 
-    class Read(eb.Command[int, Noted]):
+    class Read(eb.StatefulCommand[int, Noted]):
         notes: eb.DeclaredMany[Notes]
 
         def initial(self):
@@ -313,7 +313,7 @@ class Happened:
 
 class Happenings(eb.Stream[Happened], category="happening"): ...
 
-class Count(eb.Command[int, Happened]):
+class Count(eb.StatefulCommand[int, Happened]):
     stream: eb.Declared[Happenings]
 
     def initial(self):
@@ -478,7 +478,7 @@ def test_commands_whose_states_depend_on_their_fields_decide_on_their_own():
 def test_a_state_that_becomes_mutable_on_the_way_is_folded_from_all_events(store):
     """Nothing of the events is kept for a state that can't have changed, at first."""
 
-    class Collects(eb.Command[tuple[int, ...] | list[int], AccountEvent]):
+    class Collects(eb.StatefulCommand[tuple[int, ...] | list[int], AccountEvent]):
         account: eb.Declared[Account]
 
         def initial(self):

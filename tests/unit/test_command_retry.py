@@ -35,7 +35,7 @@ ONE = Deposit(account=A, amount=Money(1))
 MS = timedelta(milliseconds=1)
 
 
-class Claim(eb.Command[int, AccountEvent]):
+class Claim(eb.StatefulCommand[int, AccountEvent]):
     """Writes one account after a look at all the others."""
 
     written: eb.Declared[Account]

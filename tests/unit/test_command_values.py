@@ -15,7 +15,7 @@ A = "account-a"
 COMMAND = Deposit(account=A, amount=Money(1))
 
 
-class Group(eb.Command[int, AccountEvent]):
+class Group(eb.StatefulCommand[int, AccountEvent]):
     accounts: eb.DeclaredMany[Account]
 
     def initial(self):
@@ -83,7 +83,7 @@ def test_an_error_of_apply_itself_is_left_alone():
 
 
 def test_none_is_a_state_where_the_command_says_so():
-    class Last(eb.Command[int | None, AccountEvent]):
+    class Last(eb.StatefulCommand[int | None, AccountEvent]):
         account: eb.Declared[Account]
 
         def initial(self):

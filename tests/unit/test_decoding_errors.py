@@ -149,7 +149,7 @@ def test_an_unknown_version_stays_an_unknown_type():
 class Holding(eb.Stream[Held | Raising], category="holding"): ...
 
 
-class Look(eb.Command[int, Held | Raising]):
+class Look(eb.StatefulCommand[int, Held | Raising]):
     holding: eb.Declared[Holding]
 
     def initial(self):

@@ -183,7 +183,7 @@ def test_a_model_that_would_come_back_as_another_is_refused():
 class Payments(eb.Stream[Paid], category="pay"): ...
 
 
-class Register(eb.Command[None, Paid]):
+class Register(eb.StatefulCommand[None, Paid]):
     payments: eb.Declared[Payments]
     pay: Pay
 

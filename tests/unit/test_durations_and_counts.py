@@ -131,7 +131,7 @@ def test_numbers_out_of_range_are_refused_by_name_whatever_their_class():
                 store.append([], expect={A: number})
 
 
-class Reads(eb.Command[int, AccountEvent]):
+class Reads(eb.StatefulCommand[int, AccountEvent]):
     account: eb.Declared[Account]
 
     def initial(self):

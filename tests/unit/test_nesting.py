@@ -275,7 +275,7 @@ def is_accepted(codec, depth):
 class Ledger(eb.Stream[Planted], category="ledger"): ...
 
 
-class Plant(eb.Command[None, Planted]):
+class Plant(eb.StatefulCommand[None, Planted]):
     ledger: eb.Declared[Ledger]
     what: Any
 

@@ -48,7 +48,7 @@ def refusal_of(command, *events) -> ImpureCommand:
     return raised.value
 
 
-class Noted(eb.Command[int, Deposited | Withdrawn], abstract=True):
+class Noted(eb.StatefulCommand[int, Deposited | Withdrawn], abstract=True):
     account: eb.Declared[Account]
 
     def initial(self):
@@ -196,7 +196,7 @@ def test_an_unseeded_generator_is_found_and_a_seeded_one_is_allowed():
 # --- changes
 
 
-class Balances(eb.Command[dict, Deposited | Withdrawn], abstract=True):
+class Balances(eb.StatefulCommand[dict, Deposited | Withdrawn], abstract=True):
     account: eb.Declared[Account]
 
     def initial(self):
@@ -261,7 +261,7 @@ class Tally(eb.Stream[Counted], category="tally"): ...
 
 
 def test_apply_may_not_change_an_event():
-    class Tallies(eb.Command[int, Counted]):
+    class Tallies(eb.StatefulCommand[int, Counted]):
         tally: eb.Declared[Tally]
 
         def initial(self):
@@ -294,7 +294,7 @@ def test_no_method_may_change_a_field():
 
 
 def test_a_cached_property_is_no_change():
-    class Caches(eb.Command["Sum", Deposited | Withdrawn]):
+    class Caches(eb.StatefulCommand["Sum", Deposited | Withdrawn]):
         account: eb.Declared[Account]
 
         def initial(self):

@@ -664,7 +664,7 @@ def test_a_default_fills_in_for_a_field_beside_a_tagged_one():
 class Happenings(eb.Stream[Happened], category="happenings"): ...
 
 
-class Pay(eb.Command[None, Happened]):
+class Pay(eb.StatefulCommand[None, Happened]):
     happenings: eb.Declared[Happenings]
     by: tuple[Card | Voucher, ...]
 

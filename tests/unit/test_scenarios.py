@@ -162,7 +162,7 @@ def test_later_schema_versions_are_read_back():
 
 
 def test_times_and_ids_are_the_same_in_each_run():
-    class Stamp(eb.Command[tuple[str, ...], Deposited | Withdrawn]):
+    class Stamp(eb.StatefulCommand[tuple[str, ...], Deposited | Withdrawn]):
         account: eb.Declared[Account]
 
         def initial(self):
@@ -203,7 +203,7 @@ class Bare(eb.Stream[Told], category="bare"): ...
 
 
 def test_events_of_a_class_without_equality_are_compared_by_their_content():
-    class Tell(eb.Command[None, Told]):
+    class Tell(eb.StatefulCommand[None, Told]):
         bare: eb.Declared[Bare]
 
         def initial(self): ...

@@ -55,7 +55,7 @@ class Kept: ...
 class Box(eb.Stream[Kept], category="box"): ...
 
 
-class _Keep(eb.Command[int, Kept], abstract=True):
+class _Keep(eb.StatefulCommand[int, Kept], abstract=True):
     box: eb.Declared[Box]
 
     def initial(self) -> int:

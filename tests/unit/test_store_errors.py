@@ -22,6 +22,7 @@ CONFLICT = eb.errors.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
 EXAMPLES = [
     eb.CommandRejected("insufficient_funds", facts={"available": 3}),
     eb.errors.CorruptStore("log/1", 4096, "wrong checksum"),
+    eb.errors.FoldError("Account", "opened", "account-a", 3, 7),
     eb.errors.DeadlineExceeded("Transfer", 3, eb.VersionConflict([CONFLICT])),
     eb.errors.DiscoveryLimit("Transfer", "rounds", 16),
     eb.errors.EventDecodeError("opened", "account-a", 7, "not JSON"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventbraid.command._any_command import AnyCommand
 from eventbraid.command._async_executor import AsyncExecutor
 from eventbraid.command._command import Command
 from eventbraid.command._declared import Declared, DeclaredMany
@@ -10,10 +11,12 @@ from eventbraid.command._executor import Executor
 from eventbraid.command._metadata import caused_by
 from eventbraid.command._require import require
 from eventbraid.command._retry_policy import RetryPolicy
+from eventbraid.command._stateful_command import StatefulCommand
 from eventbraid.command._stream import Stream
 from eventbraid.command._write import Writable, Writables, Write
 
 __all__ = [
+    "AnyCommand",
     "AsyncExecutor",
     "Command",
     "Declared",
@@ -21,6 +24,7 @@ __all__ = [
     "Executed",
     "Executor",
     "RetryPolicy",
+    "StatefulCommand",
     "Stream",
     "Writable",
     "Writables",

@@ -109,11 +109,11 @@ def _is_form(annotation: object) -> bool:
     return form is Declared or form is DeclaredMany
 
 
-def _checked_kind(kind: Any, place: str) -> type[Stream[Any]]:
+def _checked_kind(kind: Any, place: str) -> type[Stream[Any, Any]]:
     found = typing.get_origin(kind) or kind
     is_class = isinstance(found, type)
     if is_class and issubclass(found, Stream) and found.category:
-        return cast("type[Stream[Any]]", found)
+        return cast("type[Stream[Any, Any]]", found)
     shown = found.__name__ if is_class else repr(kind)
     raise TypeError(
         f"{place} declares {shown}, which is not a kind of stream: derive one, as in "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eventbraid.command._discovery import DiscoveryBounds
 from eventbraid.command._executor_base import ExecutionEngine, decoder_of
 from eventbraid.command._loop_port import LoopPort
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import coordination_of
-from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry_policy import RetryPolicy
 from eventbraid.store._coroutine import ASYNC, run_without_loop
 from eventbraid.store._fork import PerProcess
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._executed import Executed
     from eventbraid.command._write import Write
     from eventbraid.event import EventRegistry, OnUndecodable
@@ -52,6 +52,9 @@ class AsyncExecutor:
             execution raises. With ``"raw"``, commands whose events include
             `UndecodedEvent` get it in `apply`. A function is called with it, at least
             once, and the command decides without the event.
+        state_cache_bytes: The maximum size of the cache of streams' states, which is
+            estimated; a small state takes about 300 bytes. All executors of the store
+            in this process share the cache, and the largest value counts.
 
     Example:
         >>> import asyncio
@@ -59,7 +62,7 @@ class AsyncExecutor:
         >>> @eb.event("doc.counter.raised_in_loop")
         ... class Raised: ...
         >>> class Counter(eb.Stream[Raised], category="counter"): ...
-        >>> class Raise(eb.Command[int, Raised]):
+        >>> class Raise(eb.StatefulCommand[int, Raised]):
         ...     counter: eb.Declared[Counter]
         ...
         ...     def initial(self):
@@ -93,6 +96,7 @@ class AsyncExecutor:
         remembered_bytes: int = 64 * 2**20,
         registry: EventRegistry | None = None,
         on_undecodable: OnUndecodable = "raise",
+        state_cache_bytes: int = 64 * 2**20,
     ) -> None:
         """Execute commands on a store."""
         decoder = decoder_of(store, registry, on_undecodable)
@@ -114,6 +118,7 @@ class AsyncExecutor:
                 )
             ),
             decoder,
+            checked("state_cache_bytes", state_cache_bytes),
         )
 
     @property
@@ -123,7 +128,7 @@ class AsyncExecutor:
 
     async def execute(
         self,
-        command: Command[Any, Any],
+        command: AnyCommand,
         /,
         *,
         idempotency_key: str | None = None,
@@ -169,9 +174,9 @@ class AsyncExecutor:
                 appended.
             OutcomeUnknown: The store can't determine whether the commit happened.
         """
-        execution = self._engine.execution(
+        execution = self._engine.execute(
             command, idempotency_key, metadata, also, expect, deadline
         )
         if not ASYNC:
-            return run_without_loop(execution.run())
-        return await execution.run()
+            return run_without_loop(execution)
+        return await execution

@@ -1,34 +1,19 @@
-"""The base class of an application's commands."""
+"""The base class of commands that decide on the states of their streams."""
 
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Generic,
-    TypeVar,
-    dataclass_transform,
-)
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
-from eventbraid.command._annotated_fields import make_dataclass
-from eventbraid.command._shape import Shape
-from eventbraid.command._write import Writable
-from eventbraid.domain._fields import check_when_made
-from eventbraid.domain._schema import Use
+from eventbraid.command._command_base import CommandBase, define_command
+from eventbraid.command._declared import Declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from eventbraid.command._stream import Stream
     from eventbraid.command._write import Write
-    from eventbraid.event import Recorded
-
-S = TypeVar("S")
-E = TypeVar("E")
-T = TypeVar("T")
 
 
 @dataclass_transform(
@@ -36,130 +21,112 @@ T = TypeVar("T")
     kw_only_default=True,
     field_specifiers=(dataclasses.field,),
 )
-class Command(ABC, Generic[S, E]):
-    """A request that folds streams into a state and decides on new events.
+class Command(CommandBase):
+    """A request that decides on new events from the states of its streams.
 
-    Derive a class: its type arguments are the state and the union of all events of
-    the streams that it reads. Its fields are the declared streams, annotated with
-    `Declared` or `DeclaredMany`, and the other values that the decision needs. They are
-    keyword-only arguments of the constructor, and an instance is immutable.
+    Derive a class. Its fields are the declared streams, annotated with `Declared` or
+    `DeclaredMany`, and the other values that the decision needs. They are keyword-only
+    arguments of the constructor, and an instance is immutable. In `decide` and
+    `discover`, the handle of a stream has the stream's ``state`` and ``version``.
 
-    `initial`, `apply`, `decide` and `discover` must be pure: no input or output, no
-    clock, no random numbers. They may be called any number of times. Values from
-    outside are passed in the fields.
+    `decide` and `discover` must be pure: no input or output, no clock, no random
+    numbers. They may be called any number of times, and with states that are not the
+    newest: then the result, or the exception, has no effect. Values from outside are
+    passed in the fields.
 
-    A class that leaves some of the methods to its subclasses is defined with
-    ``abstract=True``. Declare a stream in the class that writes to it, because mypy
-    gives an inherited declared stream the type of the constructor's argument. With
-    ``name=``, the idempotency keys of a command remain valid when its class is renamed
-    or moved.
+    A class that leaves `decide` to its subclasses is defined with ``abstract=True``.
+    Declare a stream in the class that writes to it, because mypy gives an inherited
+    declared stream the type of the constructor's argument. With ``name=``, the
+    idempotency keys of a command remain valid when its class is renamed or moved.
 
     Raises:
-        TypeError: When a class is defined: a method is missing, an annotation doesn't
-            name a kind of stream, or a declared stream has events that are not in the
-            union.
+        TypeError: When a class is defined: `decide` is missing, or an annotation
+            doesn't name a kind of stream.
         InvalidValue: When an instance is created: a field is of the wrong type.
         InvalidStreamId: When an instance is created: a stream is of another category.
 
     Example:
         >>> import eventbraid as eb
         >>> class Money(eb.Int, ge=0): ...
-        >>> @eb.event("doc.purse.filled")
+        >>> @eb.event("doc.pocket.filled")
         ... class Filled:
         ...     amount: Money
-        >>> @eb.event("doc.purse.spent")
+        >>> @eb.event("doc.pocket.spent")
         ... class Spent:
         ...     amount: Money
-        >>> class Purse(eb.Stream[Filled | Spent], category="purse"): ...
-        >>> class Spend(eb.Command[Money, Filled | Spent]):
-        ...     purse: eb.Declared[Purse]
-        ...     amount: Money
-        ...
+        >>> class Pocket(eb.Stream[Filled | Spent, Money], category="pocket"):
         ...     def initial(self):
         ...         return Money(0)
         ...
-        ...     def apply(self, state, recorded, /):
-        ...         match recorded.event:
+        ...     def apply(self, state, event, /):
+        ...         match event:
         ...             case Filled(amount):
         ...                 return state + amount
         ...             case Spent(amount):
         ...                 return state - amount
+        >>> class Spend(eb.Command):
+        ...     pocket: eb.Declared[Pocket]
+        ...     amount: Money
         ...
-        ...     def decide(self, state, /):
-        ...         eb.require(state >= self.amount, "too_little", left=state)
-        ...         yield self.purse.write(Spent(self.amount))
+        ...     def decide(self):
+        ...         left = self.pocket.state
+        ...         eb.require(left >= self.amount, "too_little", left=left)
+        ...         yield self.pocket.write(Spent(self.amount))
         >>> with eb.open("memory:") as store:
-        ...     done = store.append([eb.new_event("purse-1", Filled(Money(9)))])
-        ...     spend = Spend(purse="purse-1", amount=Money(4))
+        ...     done = store.append([eb.new_event("pocket-1", Filled(Money(9)))])
+        ...     spend = Spend(pocket="pocket-1", amount=Money(4))
         ...     eb.Executor(store).execute(spend).events
         (Spent(amount=Money(4)),)
     """
 
-    __shape__: ClassVar[Shape]
+    # The declared streams' fields and kinds, if a command of this class may take the
+    # fast path of its execution.
+    single_streams: ClassVar[tuple[tuple[str, type[Stream[Any, Any]]], ...] | None]
 
     def __init_subclass__(
         cls, *, abstract: bool = False, name: str | None = None
     ) -> None:
         """Make a frozen, keyword-only dataclass of a new command class; validate it."""
         super().__init_subclass__()
-        check_when_made(cls, Use.COMMAND)
-        make_dataclass(cls)
-        cls.__shape__ = Shape.of(
-            cls,
-            Command,
-            discovers=_definer(cls, "discover") is not Command,
-            abstract=abstract,
-            name=name,
-        )
+        define_command(cls, Command, abstract=abstract, name=name)
+        cls.single_streams = _single_streams(cls)
 
     @abstractmethod
-    def initial(self) -> S:
-        """Return the state before any event."""
-
-    @abstractmethod
-    def apply(self, state: S, recorded: Recorded[E], /) -> S:
-        """Return the state after one more event.
-
-        Args:
-            state: The state before the event; it may be changed and returned.
-            recorded: The event, with its stream and its version.
-        """
-
-    @abstractmethod
-    def decide(self, state: S, /) -> Iterable[Write]:
+    def decide(self) -> Iterable[Write]:
         """Decide on events, or refuse with `require`.
-
-        Args:
-            state: The fold of all declared and discovered streams.
 
         Returns:
             Any number of writes, which are built by the streams' handles. Usually this
             method is a generator.
         """
 
-    def discover(self, state: S, /) -> Iterable[Stream[Any]]:
-        """Return further streams to read, which depend on the state.
+    def discover(self) -> Iterable[Stream[Any, Any]]:
+        """Return further streams to read, which depend on the states of the others.
 
-        This method is called again after each fold, until it returns no new stream.
-
-        Args:
-            state: The fold of all streams that were read before.
+        This method is called again after each read, until it returns no new stream.
+        Then `discovered` returns the handles of these streams.
 
         Returns:
             The streams to read; a stream that was read before has no effect.
         """
-        del state
         return ()
 
-    def discovered(self, stream: Stream[T], /) -> Writable[T]:
-        """Return the handle of a stream that `discover` returned.
 
-        Args:
-            stream: The stream. A write to a stream that was not discovered is refused
-                by the executor (`UndeclaredStream`).
-        """
-        return Writable(stream.id, self)
+def _single_streams(
+    cls: type[Command],
+) -> tuple[tuple[str, type[Stream[Any, Any]]], ...] | None:
+    """Return the declared streams of a class that may take the fast path.
 
-
-def _definer(kind: type, method: str) -> type:
-    return next(base for base in kind.__mro__ if method in vars(base))
+    It may not if it discovers streams or declares many, if one stream could be declared
+    as two kinds, or if its instances have slots.
+    """
+    shape = cls.__shape__
+    if shape.discovers or any(vars(base).get("__slots__") for base in cls.__mro__):
+        return None
+    singles = [one for one in shape.declared if isinstance(one, Declared)]
+    kinds = {one.kind.category: one.kind for one in singles}
+    if len(singles) < len(shape.declared) or any(
+        kinds[one.kind.category] is not one.kind for one in singles
+    ):
+        return None
+    return tuple((one.name, one.kind) for one in singles)

@@ -23,11 +23,11 @@ from eventbraid.event._wire import Wire, by_json, is_unordered, to_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._command_base import CommandBase
     from eventbraid.domain._schema import Schema
 
 
-def content_of(command: Command[Any, Any]) -> bytes:
+def content_of(command: CommandBase) -> bytes:
     """Return a command's class and fields as bytes that are equal for equal commands.
 
     Raises:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._typing import is_covered
@@ -20,14 +19,15 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event._transcribe import new_event
+from eventbraid.store import NewEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._command_base import CommandBase
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import EventRegistry
-    from eventbraid.store import Expectation, NewEvent
+    from eventbraid.store import Expectation
 
 COMMIT_BYTES_LIMIT = 16 * 2**20
 """The maximum size of the bodies of one commit, in bytes."""
@@ -37,9 +37,10 @@ COMMIT_EVENTS_LIMIT = 32 * 2**20 // 40
 
 _WRITES_A_CHECK = 64
 
+_END = object()
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The events of a decision, typed and encoded."""
 
     events: tuple[object, ...]
@@ -47,8 +48,8 @@ class Decision:
 
 
 def decided(
-    command: Command[Any, Any],
-    writes: object,
+    command: CommandBase,
+    writes: Iterable[object],
     kinds: Mapping[str, EventKinds],
     metadata: Mapping[str, str] | None,
     also: tuple[Write, ...],
@@ -76,11 +77,29 @@ def decided(
             event that isn't registered or isn't an event of the stream's kind.
         LimitExceeded: The writes exceed the limits of one commit.
     """
+    if not hasattr(writes, "__iter__"):
+        raise InvalidArgument(
+            f"decision of {command.__shape__.name}",
+            shown(writes),
+            "yield writes in decide(), or return a list of them",
+        )
     events: list[object] = []
     encoded: list[NewEvent] = []
     size = 0
-    own = checked(command, writes, kinds)
-    for count, write in enumerate(itertools.chain(own, also) if also else own, 1):
+    own: Iterator[object] = iter(writes)
+    further = iter(also)
+    while True:
+        try:
+            yielded = next(own, _END)
+        except Exception as error:
+            mark_raised_by_command(error)
+            raise
+        if yielded is _END:
+            write = next(further, None)
+            if write is None:
+                return Decision(tuple(events), encoded)
+        else:
+            write = checked(command, yielded, kinds)
         if isinstance(write, EncodedWrite):
             new = write.encoded
         else:
@@ -92,53 +111,45 @@ def decided(
                 registry=registry,
             )
         size += len(new.data)
-        if size > COMMIT_BYTES_LIMIT:
-            raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)
-        if count > COMMIT_EVENTS_LIMIT:
-            raise LimitExceeded("events of a commit", count, COMMIT_EVENTS_LIMIT)
         events.append(write.event)
         encoded.append(new)
-        if count % _WRITES_A_CHECK == 0:
+        if size > COMMIT_BYTES_LIMIT:
+            raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)
+        if len(events) > COMMIT_EVENTS_LIMIT:
+            raise LimitExceeded("events of a commit", len(events), COMMIT_EVENTS_LIMIT)
+        if len(events) % _WRITES_A_CHECK == 0:
             check_time()
-    return Decision(tuple(events), encoded)
 
 
 def checked(
-    command: Command[Any, Any],
-    writes: object,
-    kinds: Mapping[str, EventKinds],
-) -> Iterable[Write]:
-    """Iterate over a command's writes, and refuse those that aren't allowed."""
+    command: CommandBase, write: object, kinds: Mapping[str, EventKinds]
+) -> Write:
+    """Return a write that a command has yielded, if the command may make it.
+
+    Raises:
+        InvalidArgument: It isn't a write, or not of this command, or its event isn't
+            one of the stream's kind.
+        UndeclaredStream: Its stream was neither declared nor discovered.
+    """
     name = command.__shape__.name
-    if not isinstance(writes, Iterable):
+    if not isinstance(write, Write):
         raise InvalidArgument(
             f"decision of {name}",
-            shown(writes),
-            "yield writes in decide(), or return a list of them",
+            shown(write),
+            "yield the result of a handle's write(): self.field.write(event)",
         )
-    try:
-        for write in cast("Iterable[object]", writes):
-            if not isinstance(write, Write):
-                raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
-                    f"decision of {name}",
-                    shown(write),
-                    "yield the result of a handle's write(): self.field.write(event)",
-                )
-            if write.stream not in kinds:
-                raise UndeclaredStream(write.stream, name, kinds)  # noqa: TRY301 - as above
-            if write.owner is not None and write.owner is not command:
-                raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
-                    f"decision of {name}",
-                    write.stream,
-                    "it was written by the handle of another command; use self's own",
-                )
-            allowed = kinds[write.stream]
-            if allowed is not None and type(write.event) not in allowed:
-                _refuse_foreign(name, write, allowed)
-            yield write
-    except Exception as error:
-        mark_raised_by_command(error)
-        raise
+    if write.stream not in kinds:
+        raise UndeclaredStream(write.stream, name, kinds)
+    if write.owner is not None and write.owner is not command:
+        raise InvalidArgument(
+            f"decision of {name}",
+            write.stream,
+            "it was written by the handle of another command; use self's own",
+        )
+    allowed = kinds[write.stream]
+    if allowed is not None and type(write.event) not in allowed:
+        _refuse_foreign(name, write, allowed)
+    return write
 
 
 def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:

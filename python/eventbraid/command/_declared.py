@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from eventbraid.command._stream import Stream
@@ -9,11 +10,14 @@ from eventbraid.command._write import Writable, Writables
 from eventbraid.errors import InvalidArgument, LimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
+_bare_handle: Callable[[str], Writable[Any, Any]] = partial(str.__new__, Writable)
+
 E = TypeVar("E")
-K_co = TypeVar("K_co", bound=Stream[Any], covariant=True)
+S = TypeVar("S")
+K_co = TypeVar("K_co", bound=Stream[Any, Any], covariant=True)
 
 STREAMS_LIMIT = 10_000
 """The maximum number of streams that one commit can check."""
@@ -41,7 +45,7 @@ class Declared(Generic[K_co]):
         >>> @eb.event("doc.gate.shut")
         ... class GateShut: ...
         >>> class Gate(eb.Stream[GateShut], category="gate"): ...
-        >>> class ShutGate(eb.Command[None, GateShut]):
+        >>> class ShutGate(eb.StatefulCommand[None, GateShut]):
         ...     gate: eb.Declared[Gate]
         ...
         ...     def initial(self): ...
@@ -63,15 +67,19 @@ class Declared(Generic[K_co]):
     def __get__(self, command: None, owner: type[object]) -> Self: ...
     @overload
     def __get__(
-        self: Declared[Stream[E]], command: object, owner: type[object]
-    ) -> Writable[E]: ...
+        self: Declared[Stream[E, S]], command: object, owner: type[object]
+    ) -> Writable[E, S]: ...
     def __get__(
         self, command: object | None, owner: type[object]
-    ) -> Self | Writable[Any]:
+    ) -> Self | Writable[Any, Any]:
         """Return the stream's handle, bound to the command."""
         if command is None:
             return self
-        return Writable(command.__dict__[self.name], command)
+        # As `Writable(...)` does, in C: a command asks for its handles often.
+        handle = _bare_handle(command.__dict__[self.name])
+        handle.owner = command
+        handle.kind = self.kind
+        return handle
 
     def __set__(self, command: object, value: str | K_co) -> None:
         """Set the stream's id; in a frozen command only the constructor does this."""
@@ -97,7 +105,7 @@ class DeclaredMany(Generic[K_co]):
         >>> @eb.event("doc.window.shut")
         ... class WindowShut: ...
         >>> class Window(eb.Stream[WindowShut], category="window"): ...
-        >>> class ShutAll(eb.Command[None, WindowShut]):
+        >>> class ShutAll(eb.StatefulCommand[None, WindowShut]):
         ...     windows: eb.DeclaredMany[Window]
         ...
         ...     def initial(self): ...
@@ -117,16 +125,16 @@ class DeclaredMany(Generic[K_co]):
     def __get__(self, command: None, owner: type[object]) -> Self: ...
     @overload
     def __get__(
-        self: DeclaredMany[Stream[E]], command: object, owner: type[object]
-    ) -> Writables[E]: ...
+        self: DeclaredMany[Stream[E, S]], command: object, owner: type[object]
+    ) -> Writables[E, S]: ...
     def __get__(
         self, command: object | None, owner: type[object]
-    ) -> Self | Writables[Any]:
+    ) -> Self | Writables[Any, Any]:
         """Return the streams' handles, bound to the command."""
         if command is None:
             return self
         ids = self.ids_of(command)
-        return Writables(Writable(one, command) for one in ids)
+        return Writables(Writable(one, command, self.kind) for one in ids)
 
     def __set__(self, command: object, value: Iterable[str | K_co]) -> None:
         """Set the streams' ids without repetitions; only the constructor does this.
@@ -152,5 +160,5 @@ class DeclaredMany(Generic[K_co]):
         return cast("tuple[str, ...]", command.__dict__[self.name])
 
 
-def _id_of(kind: type[Stream[Any]], value: object) -> str:
+def _id_of(kind: type[Stream[Any, Any]], value: object) -> str:
     return kind.checked_id(value.id if isinstance(value, Stream) else value)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eventbraid.command._decision import decided
+from eventbraid.command._discovery import DiscoveryBounds
+from eventbraid.command._fold_reading import FoldReading, fold
 from eventbraid.command._memory import EventMemory
-from eventbraid.command._reading import DiscoveryBounds, Reading, fold
 from eventbraid.command._thread_port import ThreadPort
 from eventbraid.event import EventDecoder
 from eventbraid.event._registry import default_registry
@@ -21,7 +22,7 @@ from eventbraid.store._coroutine import run_without_loop
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.event import EventRegistry, Recorded
     from eventbraid.store import NewEvent, Store
 
@@ -33,7 +34,7 @@ class Evaluation(Generic[S]):
 
     def __init__(
         self,
-        command: Command[S, Any],
+        command: StatefulCommand[S, Any],
         store: Store,
         registry: EventRegistry = default_registry,
     ) -> None:
@@ -49,7 +50,7 @@ class Evaluation(Generic[S]):
         self._port = ThreadPort(store)
         # Without a cache of events, each evaluation decodes its own instances. So a
         # function that changes an event can't influence the next evaluation.
-        self._reading = Reading(
+        self._reading = FoldReading(
             command,
             DiscoveryBounds(),
             EventMemory(0, 0, registry),
@@ -58,11 +59,12 @@ class Evaluation(Generic[S]):
 
     def read(self) -> S:
         """Read the streams, fold them and discover; return the state for `decide`."""
-        return run_without_loop(self._reading.state(self._port, None, _never_late))
+        run_without_loop(self._reading.read(self._port, _never_late, None))
+        return self._reading.state
 
     def decide(self, state: S) -> Sequence[NewEvent]:
         """Call `decide`, check the writes, and return them as encoded events."""
-        writes: object = self._command.decide(state)
+        writes = self._command.decide(state)
         kinds = self._reading.kinds
         return decided(
             self._command, writes, kinds, None, (), _never_late, self._registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from eventbraid._logging import COMMAND
 from eventbraid.command._content import content_of
@@ -16,7 +16,6 @@ from eventbraid.command._provenance import (
     mark_raised_by_command,
 )
 from eventbraid.command._queue import TURN_SECONDS, Turns
-from eventbraid.command._reading import Reading
 from eventbraid.errors import (
     DeadlineExceeded,
     EventbraidError,
@@ -29,19 +28,17 @@ from eventbraid.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._command_base import CommandBase
     from eventbraid.command._decision import Decision
-    from eventbraid.command._memory import EventMemory
+    from eventbraid.command._fast_path import FailedAttempt
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
-    from eventbraid.command._reading import DiscoveryBounds
+    from eventbraid.command._reading import Reading
     from eventbraid.command._retry_policy import RetrySchedule
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
     from eventbraid.event import EventDecoder
     from eventbraid.store import Appended, Expectation, StreamReservation
-
-S = TypeVar("S")
 
 CONFLICTS_BEFORE_RESERVING = 3
 """The number of conflicts after which a command reserves its streams, so that the
@@ -72,7 +69,7 @@ class Terms:
     give_up_at: float
 
 
-class Execution(Generic[S]):
+class Execution:
     """The attempts of one command."""
 
     __slots__ = (
@@ -98,13 +95,12 @@ class Execution(Generic[S]):
 
     def __init__(
         self,
-        command: Command[S, Any],
+        command: CommandBase,
         terms: Terms,
         port: Port,
         queues: StreamQueues,
         retry: RetrySchedule,
-        bounds: DiscoveryBounds,
-        memory: EventMemory,
+        reading: Reading,
         decoder: EventDecoder,
     ) -> None:
         """Prepare to execute a command.
@@ -130,12 +126,18 @@ class Execution(Generic[S]):
         self._reservation: StreamReservation | None = None
         self._reserved_until = 0.0
         self._decoder = decoder
-        self._reading = Reading(command, bounds, memory, decoder)
+        self._reading = reading
 
-    async def run(self) -> Executed:
-        """Make attempts until one succeeds, is refused, or was the last one allowed."""
+    async def run(self, failed: FailedAttempt | None = None) -> Executed:
+        """Make attempts until one succeeds, is refused, or was the last one allowed.
+
+        Args:
+            failed: The first attempt, if it was made already and there was a conflict.
+        """
         self._refuse_late()
         try:
+            if failed is not None:
+                await self._continue_after(failed)
             while True:
                 try:
                     if self._is_contended():
@@ -144,6 +146,7 @@ class Execution(Generic[S]):
                 except VersionConflict as conflict:
                     self._note_duration()
                     self._raise_foreign(conflict)
+                    self._reading.note_conflict(conflict)
                     await self._wait_before_retry(conflict)
                 except OutcomeUnknown as unknown:
                     self._raise_final(unknown)
@@ -165,6 +168,14 @@ class Execution(Generic[S]):
             # The tracebacks of these errors refer to this object. The reference cycle
             # would keep all events in memory until the garbage collector runs.
             self._last = self._doubt = None
+
+    async def _continue_after(self, failed: FailedAttempt) -> None:
+        self._attempts = 1
+        self._decision = failed.decision
+        self._note_duration()
+        self._queue_for(one.stream for one in failed.conflict.failures)
+        self._reading.note_conflict(failed.conflict)
+        await self._wait_before_retry(failed.conflict)
 
     def _is_contended(self) -> bool:
         """Return whether an attempt has to wait for its turn on a stream."""
@@ -228,16 +239,7 @@ class Execution(Generic[S]):
                 known = await self._known(key)
                 if known is not None:
                     return known
-            state = await reading.state(port, states, self._refuse_late)
-            decision = decided(
-                self._command,
-                self._decide(state),
-                reading.kinds,
-                self._terms.metadata,
-                self._terms.also,
-                self._refuse_late,
-                self._decoder.registry,
-            )
+            decision = await self._decided(reading, states)
         except Exception:
             await port.checkpoint()
             raise
@@ -256,14 +258,27 @@ class Execution(Generic[S]):
         self._is_committed = True
         if appended.replayed:
             return await self._replayed(appended)
+        reading.keep(decision, appended)
         return self._done(decision, appended)
 
-    def _decide(self, state: S) -> object:
-        try:
-            return self._command.decide(state)
-        except Exception as error:
-            mark_raised_by_command(error)
-            raise
+    async def _decided(self, reading: Reading, states: SharedStates | None) -> Decision:
+        while True:
+            try:
+                await reading.read(self._port, self._refuse_late, states)
+                return decided(
+                    reading.owner,
+                    _writes(reading),
+                    reading.kinds,
+                    self._terms.metadata,
+                    self._terms.also,
+                    self._refuse_late,
+                    self._decoder.registry,
+                )
+            except Exception:
+                # A rejection, or a defect of the command, must not be reported if the
+                # states were outdated or of different moments.
+                if await reading.confirm(self._port):
+                    raise
 
     async def _known(self, key: str) -> Executed | None:
         known = await self._port.committed(key, content=self._content)
@@ -404,3 +419,11 @@ class Execution(Generic[S]):
         """
         if self._doubt is not None:
             raise self._doubt from (None if error is self._doubt else error)
+
+
+def _writes(reading: Reading) -> Iterable[object]:
+    try:
+        return reading.decide()
+    except Exception as error:
+        mark_raised_by_command(error)
+        raise

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eventbraid.command._discovery import DiscoveryBounds
 from eventbraid.command._executor_base import ExecutionEngine, decoder_of
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import coordination_of
-from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry_policy import RetryPolicy
 from eventbraid.command._thread_port import ThreadPort
 from eventbraid.store._coroutine import run_without_loop
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._executed import Executed
     from eventbraid.command._write import Write
     from eventbraid.event import EventRegistry, OnUndecodable
@@ -54,13 +54,16 @@ class Executor:
             execution raises. With ``"raw"``, commands whose events include
             `UndecodedEvent` get it in `apply`. A function is called with it, at least
             once, and the command decides without the event.
+        state_cache_bytes: The maximum size of the cache of streams' states, which is
+            estimated; a small state takes about 300 bytes. All executors of the store
+            in this process share the cache, and the largest value counts.
 
     Example:
         >>> import eventbraid as eb
         >>> @eb.event("doc.counter.raised")
         ... class Raised: ...
         >>> class Counter(eb.Stream[Raised], category="counter"): ...
-        >>> class Raise(eb.Command[int, Raised]):
+        >>> class Raise(eb.StatefulCommand[int, Raised]):
         ...     counter: eb.Declared[Counter]
         ...
         ...     def initial(self):
@@ -92,6 +95,7 @@ class Executor:
         remembered_bytes: int = 64 * 2**20,
         registry: EventRegistry | None = None,
         on_undecodable: OnUndecodable = "raise",
+        state_cache_bytes: int = 64 * 2**20,
     ) -> None:
         """Execute commands on a store."""
         decoder = decoder_of(store, registry, on_undecodable)
@@ -113,6 +117,7 @@ class Executor:
                 )
             ),
             decoder,
+            checked("state_cache_bytes", state_cache_bytes),
         )
 
     @property
@@ -122,7 +127,7 @@ class Executor:
 
     def execute(
         self,
-        command: Command[Any, Any],
+        command: AnyCommand,
         /,
         *,
         idempotency_key: str | None = None,
@@ -168,7 +173,7 @@ class Executor:
                 appended.
             OutcomeUnknown: The store can't determine whether the commit happened.
         """
-        execution = self._engine.execution(
+        execution = self._engine.execute(
             command, idempotency_key, metadata, also, expect, deadline
         )
-        return run_without_loop(execution.run())
+        return run_without_loop(execution)

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Never, cast
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Never, cast
 
+from eventbraid.command._command import Command
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
+from eventbraid.command._executed import Executed
 from eventbraid.command._execution import Execution, Terms
+from eventbraid.command._fast_path import execute_fast
+from eventbraid.command._fold_reading import FoldReading
 from eventbraid.command._queue import queues_of
 from eventbraid.command._retry_policy import COMMAND_SCHEDULE
+from eventbraid.command._state_cache import state_cache_of
+from eventbraid.command._state_reading import StateReading
+from eventbraid.command._stateful_command import StatefulCommand
 from eventbraid.command._write import Write
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
 from eventbraid.event import EventDecoder, EventRegistry
 from eventbraid.event._registry import default_registry
 from eventbraid.store._duration import duration_seconds
+from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import LARGEST_NUMBER, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._any_command import AnyCommand
+    from eventbraid.command._discovery import DiscoveryBounds
+    from eventbraid.command._fast_path import FailedAttempt
     from eventbraid.command._memory import EventMemory
     from eventbraid.command._port import Port
-    from eventbraid.command._reading import DiscoveryBounds
+    from eventbraid.command._queue import StreamQueues
+    from eventbraid.command._reading import Reading
     from eventbraid.command._retry_policy import RetryPolicy
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.event import OnUndecodable
     from eventbraid.store import Expectation
-    from eventbraid.store._fork import PerProcess
 
 
 def decoder_of(
@@ -60,9 +73,9 @@ class ExecutionEngine:
         "_decoder",
         "_memory",
         "_port",
-        "_queues",
         "_retry",
         "_retry_seconds",
+        "_shared",
     )
 
     def __reduce__(self) -> Never:
@@ -80,32 +93,78 @@ class ExecutionEngine:
         bounds: DiscoveryBounds,
         memory: PerProcess[EventMemory],
         decoder: EventDecoder,
+        state_cache_bytes: int,
     ) -> None:
         """Prepare for the commands of one executor."""
         self._port = port
-        self._queues = queues_of(coordination)
         self._retry = retry.schedule(COMMAND_SCHEDULE)
         self._retry_seconds = duration_seconds("retry_timeout", retry_timeout)
         self._bounds = bounds
         self._memory = memory
         self._decoder = decoder
+        self._shared = PerProcess(
+            partial(
+                _shared,
+                queues_of(coordination),
+                state_cache_of(coordination, decoder),
+                state_cache_bytes,
+            )
+        )
 
     @property
     def registry(self) -> EventRegistry:
         """The registry of the events."""
         return self._decoder.registry
 
-    def execution(
+    async def execute(
         self,
-        command: Command[Any, Any],
+        command: AnyCommand,
         idempotency_key: str | None,
         metadata: Mapping[str, str] | None,
         also: Iterable[Write],
         expect: Mapping[str, Expectation] | None,
         deadline: timedelta | datetime | None,
-    ) -> Execution[Any]:
+    ) -> Executed:
+        """Execute a command; see `Executor.execute`."""
+        begun_at = monotonic()
+        failed: FailedAttempt | None = None
+        if (
+            isinstance(command, Command)
+            and command.single_streams is not None
+            and idempotency_key is None
+            and not also
+            and not expect
+            and deadline is None
+        ):
+            queues, cache = self._shared.get()
+            done = await execute_fast(
+                command,
+                metadata,
+                self._port,
+                cache,
+                queues,
+                self._decoder,
+            )
+            if isinstance(done, Executed):
+                return done
+            failed = done
+        execution = self._execution(
+            command, idempotency_key, metadata, also, expect, deadline, begun_at
+        )
+        return await execution.run(failed)
+
+    def _execution(
+        self,
+        command: AnyCommand,
+        idempotency_key: str | None,
+        metadata: Mapping[str, str] | None,
+        also: Iterable[Write],
+        expect: Mapping[str, Expectation] | None,
+        deadline: timedelta | datetime | None,
+        now: float,
+    ) -> Execution:
         """Validate the arguments, and return the execution of a command."""
-        now = self._port.now()
+        queues, cache = self._shared.get()
         give_up_at = now + self._retry_seconds
         ends = None if deadline is None else now + _seconds_until(deadline)
         terms = Terms(
@@ -121,12 +180,32 @@ class ExecutionEngine:
             command,
             terms,
             self._port,
-            self._queues.get(),
+            queues,
             self._retry,
-            self._bounds,
-            self._memory.get(),
+            self._reading(command, cache),
             self._decoder,
         )
+
+    def _reading(self, command: AnyCommand, cache: StateCache) -> Reading:
+        if isinstance(command, Command):
+            return StateReading(command, self._bounds, cache, self._decoder)
+        if isinstance(command, StatefulCommand):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return FoldReading(command, self._bounds, self._memory.get(), self._decoder)
+        raise TypeError(
+            f"{type(command).__name__} is no command; derive it from eventbraid.Command"
+        )
+
+
+def _shared(
+    queues: PerProcess[StreamQueues], caches: PerProcess[StateCache], cache_bytes: int
+) -> tuple[StreamQueues, StateCache]:
+    """Return what all executors of a store share in this process.
+
+    The cache has the size that the most generous executor demands.
+    """
+    cache = caches.get()
+    cache.limit = max(cache.limit, cache_bytes)
+    return queues.get(), cache
 
 
 def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from datetime import date, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -10,13 +11,29 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from eventbraid.domain import Id, Int, Text
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _ATOMS = (
     *(NoneType, bool, int, float, complex, str, bytes),
     *(Decimal, UUID, date, time, timedelta, timezone),
 )
+
+
+def _is_always_immutable(kind: type) -> bool:
+    return issubclass(kind, (Int, Id, Text)) or (
+        issubclass(kind, _ATOMS) and not kind.__dictoffset__
+    )
+
+
+is_always_immutable: Callable[[object], bool] = functools.cache(_is_always_immutable)
+"""Return whether every instance of a class is immutable, such as each `int`.
+
+It is so for a built-in type of values, for its subclasses without attributes, and for
+domain values, which have no attributes of their own.
+"""
 
 
 def is_immutable(value: object) -> bool:

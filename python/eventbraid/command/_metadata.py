@@ -26,7 +26,7 @@ def caused_by(recorded: Recorded[Any] | RecordedEvent, /) -> dict[str, str]:
         >>> with eb.open("memory:") as store:
         ...     done = store.append([("order-1", "order.submitted", b"{}")])
         ...     [recorded] = store.read_stream("order-1")
-        >>> eb.caused_by(recorded)["causation_id"] == str(recorded.event_id)
+        >>> eb.command.caused_by(recorded)["causation_id"] == str(recorded.event_id)
         True
     """
     cause = str(recorded.event_id)

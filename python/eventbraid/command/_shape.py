@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.command._declared import Declared, DeclaredMany
@@ -12,9 +10,9 @@ from eventbraid.command._typing import (
     EventKinds,
     event_kinds,
     is_covered,
+    may_be_none,
     type_arguments,
 )
-from eventbraid.domain._annotation import alternatives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,7 +73,7 @@ class Shape:
             declared=declared,
             events=event_kinds(arguments[1]) if arguments else None,
             discovers=discovers,
-            may_be_none=not arguments or _may_be_none(arguments[0]),
+            may_be_none=not arguments or may_be_none(arguments[0]),
         )
         for one in declared:
             unapplied = shape.unapplied_events(one.kind)
@@ -87,7 +85,7 @@ class Shape:
                 )
         return shape
 
-    def unapplied_events(self, kind: type[Stream[Any]]) -> str:
+    def unapplied_events(self, kind: type[Stream[Any, Any]]) -> str:
         """Return the names of a kind's events that the command doesn't apply."""
         if self.events is None or kind.events is None:
             return ""
@@ -95,23 +93,11 @@ class Shape:
         return ", ".join(sorted(one.__name__ for one in unapplied))
 
 
-def _may_be_none(state: object) -> bool:
-    """Return whether None may be a state; True if the state's type isn't a class."""
-    return any(
-        not isinstance(option, type) or option in {object, NoneType}
-        for option in map(_origin, alternatives(state))
-    )
-
-
-def _origin(option: object) -> object:
-    return typing.get_origin(option) or option
-
-
 def _refuse_missing_methods(kind: type) -> None:
     missing = [
         method
         for method in _OWN_METHODS
-        if getattr(getattr(kind, method), "__isabstractmethod__", False)
+        if getattr(getattr(kind, method, None), "__isabstractmethod__", False)
     ]
     if missing:
         raise TypeError(

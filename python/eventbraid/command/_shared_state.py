@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventbraid.command._command import Command
+    from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.event import EventDecoder
 
 STATES_LIMIT = 16
@@ -51,7 +51,7 @@ def share(states: SharedStates, key: StateKey, shared: SharedState) -> None:
 
 
 @functools.cache
-def folds_without_fields(kind: type[Command[Any, Any]]) -> bool:
+def folds_without_fields(kind: type[StatefulCommand[Any, Any]]) -> bool:
     """Return whether the fold of a command class doesn't depend on the fields.
 
     This is so if neither `initial` nor `apply` uses ``self``, which is read from their

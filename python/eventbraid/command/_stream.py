@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+import sys
+from types import NoneType
+from typing import Any, ClassVar, Generic
 
-from eventbraid.command._typing import EventKinds, event_kinds, type_arguments
+from eventbraid.command._typing import (
+    EventKinds,
+    event_kinds,
+    may_be_none,
+    type_arguments,
+)
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidStreamId
 
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
+
 E = TypeVar("E")
+S = TypeVar("S", default=None)
 
 
-class Stream(Generic[E]):
-    """The id of a stream of one kind, which has its own types of events.
+class Stream(Generic[E, S]):
+    """The id of a stream of one kind, which has its own events and its own state.
 
-    Derive a class for each kind of stream, with its events and its category. The
-    category is the part of the ids before the first ``-``. Only a command that declares
-    or discovers a stream can write to it.
+    Derive a class for each kind of stream, with its events, its state and its category.
+    The category is the part of the ids before the first ``-``. Only a command that
+    declares or discovers a stream can write to it.
+
+    A kind with a state defines `initial` and `apply`, which fold the stream's events.
+    Both must be pure. The state should be immutable, for example a number or a frozen
+    dataclass: a mutable one is copied for each command. A kind without a state leaves
+    out the second type argument and both methods.
 
     Args:
         stream_id: The stream's id.
@@ -35,12 +53,26 @@ class Stream(Generic[E]):
         Traceback (most recent call last):
         ...
         eventbraid.errors.InvalidStreamId: invalid stream 'order-1': ...
+
+        A kind whose state is the number of its events:
+
+        >>> @eb.event("doc.visit.made")
+        ... class Visited: ...
+        >>> class Visits(eb.Stream[Visited, int], category="visits"):
+        ...     def initial(self):
+        ...         return 0
+        ...
+        ...     def apply(self, state, event, /):
+        ...         return state + 1
     """
 
     __slots__ = ("_id",)
 
     category: ClassVar[str] = ""
     events: ClassVar[EventKinds] = None
+    foldable: ClassVar[set[type]] = set()
+    has_state: ClassVar[bool] = False
+    may_be_none: ClassVar[bool] = True
 
     def __init_subclass__(cls, *, category: str | None = None) -> None:
         """Set the category of a new kind of stream.
@@ -59,6 +91,10 @@ class Stream(Generic[E]):
             cls.category = category
         arguments = type_arguments(cls, Stream)
         cls.events = event_kinds(arguments[0]) if arguments else None
+        # The classes whose instances were found to be immutable events of this kind.
+        cls.foldable = set()
+        cls.has_state = _defines_fold(cls, arguments)
+        cls.may_be_none = len(arguments) < 2 or may_be_none(arguments[1])  # noqa: PLR2004 - the second one is the state
 
     def __init__(self, stream_id: str, /) -> None:
         """Validate and store the id of a stream."""
@@ -68,6 +104,19 @@ class Stream(Generic[E]):
     def id(self) -> str:
         """The stream's id."""
         return self._id
+
+    def initial(self) -> S:
+        """Return the state before any event."""
+        raise NotImplementedError(without_state(type(self)))
+
+    def apply(self, state: S, event: E, /) -> S:
+        """Return the state after one more event.
+
+        Args:
+            state: The state before the event; it must not be changed.
+            event: The event.
+        """
+        raise NotImplementedError(without_state(type(self)))
 
     @classmethod
     def checked_id(cls, stream_id: object, /) -> str:
@@ -116,3 +165,32 @@ class Stream(Generic[E]):
 
 def _is_category(category: object) -> bool:
     return isinstance(category, str) and category != "" and "-" not in category
+
+
+def _defines_fold(kind: type[Stream[Any, Any]], arguments: tuple[object, ...]) -> bool:
+    """Return whether a kind folds its events into a state.
+
+    Raises:
+        TypeError: One of the two methods is missing, or both although there is a state.
+    """
+    missing = [
+        method
+        for method in ("initial", "apply")
+        if getattr(kind, method) is getattr(Stream, method)
+    ]
+    state = arguments[1] if len(arguments) > 1 else None
+    has_state = state not in {None, NoneType} and not isinstance(state, TypeVar)
+    if len(missing) == 1 or (missing and has_state):
+        raise TypeError(
+            f"{kind.__name__} lacks {' and '.join(missing)}(): a kind of stream with a "
+            "state defines initial(self) and apply(self, state, event)"
+        )
+    return not missing
+
+
+def without_state(kind: type[Stream[Any, Any]]) -> str:
+    """Return the message for a state that a kind doesn't have."""
+    return (
+        f"{kind.__name__} has no state; define initial() and apply(), and name the "
+        "state as the second type argument of Stream"
+    )

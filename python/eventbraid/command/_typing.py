@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from types import NoneType
 from typing import Any, TypeAlias, TypeVar, cast
 
 from eventbraid.domain._annotation import alternatives
@@ -51,6 +52,18 @@ def event_kinds(union: object) -> EventKinds:
 def is_covered(kind: type, kinds: frozenset[type]) -> bool:
     """Return whether a set of classes contains a class or one of its bases."""
     return kind in kinds or any(base in kinds for base in kind.__mro__)
+
+
+def may_be_none(state: object) -> bool:
+    """Return whether None may be a state; True if the state's type isn't a class."""
+    return any(
+        not isinstance(option, type) or option in {object, NoneType}
+        for option in map(_origin, alternatives(state))
+    )
+
+
+def _origin(option: object) -> object:
+    return typing.get_origin(option) or option
 
 
 def _parameters(generic: type) -> tuple[TypeVar, ...]:

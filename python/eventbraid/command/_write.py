@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
+from eventbraid.command._stream import without_state
 from eventbraid.errors import InvalidArgument
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from eventbraid.command._state_cache import States
+    from eventbraid.command._stream import Stream
     from eventbraid.store import NewEvent
 
 E_contra = TypeVar("E_contra", contravariant=True)
+S_co = TypeVar("S_co", covariant=True, default=None)
+
+STATES = " states"
+"""The entry of a command's ``__dict__`` with the states of its streams, by kind and id.
+
+Only the copy of the command that an execution makes has it. No field has this name,
+because it has a space.
+"""
+
+
+_new = object.__new__
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +79,8 @@ class EncodedWrite(Write):
     encoded: NewEvent = field(kw_only=True)
 
 
-class Writable(str, Generic[E_contra]):
-    """A stream's id inside the command that declared it, with the right to write.
+class Writable(str, Generic[E_contra, S_co]):
+    """A stream's id inside the command that declared it, with its state and its writes.
 
     It is a `str`, so it can be compared with ``recorded.stream`` and used as the key of
     a mapping.
@@ -69,7 +90,7 @@ class Writable(str, Generic[E_contra]):
         >>> @eb.event("doc.tap.opened")
         ... class TapOpened: ...
         >>> class Tap(eb.Stream[TapOpened], category="tap"): ...
-        >>> class OpenTap(eb.Command[None, TapOpened]):
+        >>> class OpenTap(eb.StatefulCommand[None, TapOpened]):
         ...     tap: eb.Declared[Tap]
         ...
         ...     def initial(self): ...
@@ -80,19 +101,66 @@ class Writable(str, Generic[E_contra]):
         True
     """
 
-    __slots__ = ("owner",)
+    __slots__ = ("kind", "owner")
 
+    kind: type[Stream[Any, Any]]
     owner: object
 
-    def __new__(cls, stream_id: str, owner: object, /) -> Self:
+    def __new__(
+        cls, stream_id: str, owner: object, kind: type[Stream[Any, Any]], /
+    ) -> Self:
         """Build the handle of a stream for the command that may write to it."""
         handle = super().__new__(cls, stream_id)
         handle.owner = owner
+        handle.kind = kind
         return handle
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, object]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type[Self], tuple[str, object, type[Stream[Any, Any]]]]:
         """Restore the handle from the stream and the command that may write to it."""
-        return type(self), (str.__str__(self), self.owner)
+        return type(self), (str.__str__(self), self.owner, self.kind)
+
+    @property
+    def state(self) -> S_co:
+        """The state of the stream, in `decide` and `discover`.
+
+        Raises:
+            InvalidArgument: The kind of the stream has no state, the command isn't
+                being executed, or the stream hasn't been read.
+        """
+        states: States = self.owner.__dict__.get(STATES, {})
+        read = states.get(self.kind, {})
+        if self not in read or not self.kind.has_state:
+            raise self._unavailable()
+        state: S_co = read[self][1]
+        return state
+
+    @property
+    def version(self) -> int:
+        """The number of events that the state is folded from.
+
+        Raises:
+            InvalidArgument: The command isn't being executed, or the stream hasn't been
+                read.
+        """
+        states: States = self.owner.__dict__.get(STATES, {})
+        read = states.get(self.kind, {})
+        if self not in read:
+            raise self._unavailable()
+        return read[self][0]
+
+    def _unavailable(self) -> InvalidArgument:
+        if not self.kind.has_state:
+            remedy = without_state(self.kind)
+        elif STATES in self.owner.__dict__:
+            remedy = "the stream was not read; return it from discover() first"
+        else:
+            remedy = (
+                "it is known only during an execution, in decide() and discover(); "
+                "to query it, use load() of the executor"
+            )
+        return InvalidArgument("state of stream", str(self), remedy)
 
     def write(
         self, event: E_contra, /, *, metadata: Mapping[str, str] | None = None
@@ -103,10 +171,16 @@ class Writable(str, Generic[E_contra]):
             event: An event of the stream's kind.
             metadata: Further facts about this event, besides its body.
         """
-        return Write(str.__str__(self), event, metadata, self.owner)
+        # As `Write(...)` does, in C: its constructor is a call in Python.
+        write = _new(Write)
+        _set(write, "stream", str.__str__(self))
+        _set(write, "event", event)
+        _set(write, "metadata", metadata)
+        _set(write, "owner", self.owner)
+        return write
 
 
-class Writables(tuple[Writable[E_contra], ...]):
+class Writables(tuple[Writable[E_contra, S_co], ...], Generic[E_contra, S_co]):
     """The handles of a field that declares many streams, in the order given.
 
     Example:
@@ -114,7 +188,7 @@ class Writables(tuple[Writable[E_contra], ...]):
         >>> @eb.event("doc.lamp.dimmed")
         ... class LampDimmed: ...
         >>> class Lamp(eb.Stream[LampDimmed], category="lamp"): ...
-        >>> class Dim(eb.Command[None, LampDimmed]):
+        >>> class Dim(eb.StatefulCommand[None, LampDimmed]):
         ...     lamps: eb.DeclaredMany[Lamp]
         ...
         ...     def initial(self): ...
@@ -128,7 +202,7 @@ class Writables(tuple[Writable[E_contra], ...]):
 
     __slots__ = ()
 
-    def of(self, stream_id: str, /) -> Writable[E_contra]:
+    def of(self, stream_id: str, /) -> Writable[E_contra, S_co]:
         """Return the handle of one of the streams.
 
         Args:

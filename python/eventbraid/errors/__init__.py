@@ -31,6 +31,7 @@ from eventbraid.errors._command import (
     CommandRejected,
     DeadlineExceeded,
     DiscoveryLimit,
+    FoldError,
     RetriesExhausted,
     UndeclaredStream,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "EventDecodeError",
     "EventError",
     "EventbraidError",
+    "FoldError",
     "GraphMismatch",
     "IdempotencyMismatch",
     "IncompatibleFormat",

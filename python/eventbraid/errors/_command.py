@@ -107,6 +107,46 @@ class CommandRejected(CommandError):
         super().__init__(message or (f"{code} ({listed})" if listed else code))
 
 
+class FoldError(CommandError):
+    """`apply` raised an exception for an event that is recorded.
+
+    The exception is the cause (``__cause__``). The stream can't be used by commands
+    until `apply` accepts the event.
+
+    Attributes:
+        kind: The name of the class whose `apply` raised the exception.
+        type: The event type.
+        stream: The stream's id.
+        version: The event's place in the stream.
+        position: The event's place in the log.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.FoldError("Account", "opened", "account-a", 3, 7).version
+        3
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        type: str,  # noqa: A002 - the fact's name everywhere
+        stream: str,
+        version: int,
+        position: int,
+    ) -> None:
+        """Build the error from the class and the event."""
+        self.kind = kind
+        self.type = type
+        self.stream = stream
+        self.version = version
+        self.position = position
+        super().__init__(
+            f"{kind}.apply() raised an exception for the {type!r} event at version "
+            f"{version} of {stream!r}, position {position}; change apply() so that it "
+            "accepts every event that was recorded"
+        )
+
+
 class RetriesExhausted(CommandError):
     """Each allowed attempt of a command ended with a conflict. Nothing was written.
 

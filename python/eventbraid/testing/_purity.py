@@ -12,7 +12,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.command import Command
+from eventbraid.command import StatefulCommand
 from eventbraid.command._evaluation import Evaluation
 from eventbraid.errors import CommandRejected
 from eventbraid.event import decode_event
@@ -73,7 +73,7 @@ class _Evaluated:
 
 
 def check_purity(
-    command: Command[Any, Any], /, *events: StreamEvents | NewEvent
+    command: StatefulCommand[Any, Any], /, *events: StreamEvents | NewEvent
 ) -> None:
     """Check that a command's functions are pure: no clock, no randomness, no changes.
 
@@ -101,7 +101,7 @@ def check_purity(
         ... class Rolled:
         ...     points: int
         >>> class Dice(eb.Stream[Rolled], category="dice"): ...
-        >>> class Roll(eb.Command[None, Rolled]):
+        >>> class Roll(eb.StatefulCommand[None, Rolled]):
         ...     dice: eb.Declared[Dice]
         ...
         ...     def initial(self): ...
@@ -120,7 +120,7 @@ def check_purity(
     check_on_history(command, history)
 
 
-def check_on_history(command: Command[Any, Any], history: History) -> None:
+def check_on_history(command: StatefulCommand[Any, Any], history: History) -> None:
     """Check a command on the events of a store double.
 
     Raises:
@@ -151,7 +151,7 @@ def check_on_history(command: Command[Any, Any], history: History) -> None:
 class _Check:
     """One evaluation of a command, with the checks of its functions."""
 
-    def __init__(self, command: Command[Any, Any], history: History) -> None:
+    def __init__(self, command: StatefulCommand[Any, Any], history: History) -> None:
         self._name = type(command).__name__
         self._history = history
         self._evaluation = Evaluation(command, history.as_store())
@@ -247,12 +247,12 @@ class _Check:
         return ImpureCommand(self._name, method, reason, remedy)
 
 
-def _methods_of(kind: type[Command[Any, Any]]) -> dict[CodeType, str]:
+def _methods_of(kind: type[StatefulCommand[Any, Any]]) -> dict[CodeType, str]:
     """Return the code of the functions that must be pure, with their names."""
     found: dict[CodeType, str] = {}
     for base in kind.__mro__:
         own = vars(base)
-        for name in own.keys() & _METHODS if base is not Command else ():
+        for name in own.keys() & _METHODS if base is not StatefulCommand else ():
             code = getattr(inspect.unwrap(own[name]), "__code__", None)
             if code is not None:
                 found[code] = name

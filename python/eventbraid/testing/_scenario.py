@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eventbraid.command import Command, Executor
+from eventbraid.command import Executor, StatefulCommand
 from eventbraid.command._evaluation import Evaluation
 from eventbraid.errors import CommandRejected, InvalidArgument
 from eventbraid.event import decode_event, new_event
@@ -55,7 +55,7 @@ def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -
         ... class Emptied:
         ...     coins: int
         >>> class Safe(eb.Stream[Filled | Emptied], category="safe"): ...
-        >>> class Empty(eb.Command[int, Filled | Emptied]):
+        >>> class Empty(eb.StatefulCommand[int, Filled | Emptied]):
         ...     safe: eb.Declared[Safe]
         ...
         ...     def initial(self):
@@ -100,7 +100,7 @@ class Given:
 
     def when(
         self,
-        command: Command[S, Any],
+        command: StatefulCommand[S, Any],
         /,
         *,
         idempotency_key: str | None = None,
@@ -127,7 +127,7 @@ class Given:
             Exception: Whatever `Executor.execute` raises, except a rejection.
         """
         __tracebackhide__ = True
-        if not isinstance(command, Command):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(command, StatefulCommand):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(
                 "command",
                 type(command).__name__,
@@ -168,7 +168,7 @@ class Outcome(Generic[S]):
         >>> @eb.event("doc.pot.boiled")
         ... class Boiled: ...
         >>> class Pot(eb.Stream[Boiled], category="pot"): ...
-        >>> class Boil(eb.Command[None, Boiled]):
+        >>> class Boil(eb.StatefulCommand[None, Boiled]):
         ...     pot: eb.Declared[Pot]
         ...
         ...     def initial(self): ...
@@ -185,7 +185,7 @@ class Outcome(Generic[S]):
 
     def __init__(
         self,
-        command: Command[S, Any],
+        command: StatefulCommand[S, Any],
         history: History,
         check_purity: bool,  # noqa: FBT001 - passed on
         executed: Executed | None,
@@ -310,7 +310,7 @@ class Outcome(Generic[S]):
 
     def when(
         self,
-        command: Command[T, Any],
+        command: StatefulCommand[T, Any],
         /,
         *,
         idempotency_key: str | None = None,

@@ -106,7 +106,7 @@ class Balances:
     of: dict[str, int]
 
 
-class Transfer(eb.Command[Balances, AccountEvent | LimitSet]):
+class Transfer(eb.StatefulCommand[Balances, AccountEvent | LimitSet]):
     source: eb.Declared[Account]
     target: eb.Declared[Account]
     limit: eb.Declared[Limit]
@@ -136,7 +136,7 @@ class Transfer(eb.Command[Balances, AccountEvent | LimitSet]):
         yield self.discovered(Account("account-x")).write(Withdrawn(Money(3)))
 
 
-class OnAccounts(eb.Command[int, AccountEvent], abstract=True):
+class OnAccounts(eb.StatefulCommand[int, AccountEvent], abstract=True):
     reason: str
 
     def initial(self) -> int:
@@ -155,6 +155,48 @@ class CloseAll(OnAccounts, name="close-all"):
     def decide(self, state: int, /) -> list[eb.Write]:
         return [account.write(Withdrawn(Money(state))) for account in self.accounts]
 
+
+class Wallet(eb.Stream[AccountEvent, Money], category="wallet"):
+    def initial(self) -> Money:
+        return Money(0)
+
+    def apply(self, state: Money, event: AccountEvent, /) -> Money:
+        match event:
+            case Withdrawn(amount=amount):
+                return state - amount
+            case Deposited(amount=amount):
+                return state + amount
+
+
+class Pay(eb.Command):
+    source: eb.Declared[Wallet]
+    targets: eb.DeclaredMany[Wallet]
+    limit: eb.Declared[Limit]
+    amount: Money = Money(1)
+
+    def discover(self) -> Iterable[eb.Stream[Any, Any]]:
+        assert_type(self.source.state, Money)
+        assert_type(self.limit.version, int)
+        return [Wallet(f"wallet-{int(self.source.state)}")]
+
+    def decide(self) -> Iterator[eb.Write]:
+        assert_type(self.limit.state, None)
+        eb.require(self.source.state >= self.amount, "insufficient_funds")
+        yield self.source.write(Withdrawn(self.amount))
+        for target in self.targets:
+            assert_type(target.state + Money(1), Money)
+            yield target.write(Deposited(self.amount))
+        found = self.discovered(Wallet("wallet-0"))
+        assert_type(found.state, Money)
+        yield found.write(Deposited(self.amount))
+
+
+class Waiting(eb.Command, abstract=True):
+    wallet: eb.Declared[Wallet]
+
+
+pay = Pay(source="wallet-a", targets=[Wallet("wallet-b")], limit="limit-eu")
+assert_type(pay.source, eb.command.Writable[AccountEvent, Money])
 
 transfer = Transfer(
     source="account-alice",
@@ -209,10 +251,10 @@ def run(store: eb.EventStore) -> eb.Executed:
 async def run_async(store: eb.AsyncEventStore) -> eb.Executed:
     executor = eb.AsyncExecutor(store)
     for recorded in (await store.read_streams(["account-a"])).events:
-        eb.caused_by(recorded)
+        eb.command.caused_by(recorded)
         eb.decode_event(recorded)
     return await executor.execute(transfer)
 
 
-def generic(command: eb.Command[State, Any]) -> State:
+def generic(command: eb.StatefulCommand[State, Any]) -> State:
     return command.initial()

@@ -72,8 +72,8 @@ def use() -> None:
                     event: object = recorded.event
                     assert event == made or recorded.part
             again: Iterator[eb.Recorded[object]] = decoder.decode_all(store.read_all())
-            assert again
+            assert list(again) == []
         executor = eb.Executor(store, registry=shop, on_undecodable="raise")
         registry: EventRegistry = executor.registry
-        assert registry
+        assert registry is shop
         assert eb.event_type(Sold, registry=shop)

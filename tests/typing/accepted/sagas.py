@@ -35,7 +35,7 @@ class Payments(eb.Stream[Payment], category="payments"):
     """One customer's payments."""
 
 
-class RecordCapture(eb.Command[None, Payment]):
+class RecordCapture(eb.StatefulCommand[None, Payment]):
     payments: eb.Declared[Payments]
     cents: Cents
 
@@ -49,7 +49,7 @@ class RecordCapture(eb.Command[None, Payment]):
         yield self.payments.write(Captured(self.cents))
 
 
-class RecordRefund(eb.Command[None, Payment]):
+class RecordRefund(eb.StatefulCommand[None, Payment]):
     payments: eb.Declared[Payments]
     cents: Cents
 

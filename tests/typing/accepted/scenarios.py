@@ -33,7 +33,7 @@ AccountEvent = Deposited | Withdrawn
 class Account(eb.Stream[AccountEvent], category="account"): ...
 
 
-class Withdraw(eb.Command[Money, AccountEvent]):
+class Withdraw(eb.StatefulCommand[Money, AccountEvent]):
     account: eb.Declared[Account]
     amount: Money
 

@@ -18,12 +18,13 @@ from tests.typing.accepted.commands import (
     Money,
     Quantity,
     Transfer,
+    Wallet,
     Withdrawn,
     transfer,
 )
 
 
-class Bad(eb.Command[Balances, AccountEvent | LimitSet]):
+class Bad(eb.StatefulCommand[Balances, AccountEvent | LimitSet]):
     source: eb.Declared[Account]
     many: eb.DeclaredMany[Account]
     limit: eb.Declared[Limit]
@@ -55,7 +56,7 @@ class Bad(eb.Command[Balances, AccountEvent | LimitSet]):
         yield self.discovered(Account("account-a")).write(LimitSet(self.amount))  # refused: foreign event
 
 
-class BadState(eb.Command[Balances, AccountEvent]):
+class BadState(eb.StatefulCommand[Balances, AccountEvent]):
     source: eb.Declared[Account]
 
     def initial(self) -> int:  # refused: wrong state
@@ -68,7 +69,39 @@ class BadState(eb.Command[Balances, AccountEvent]):
         yield from ()
 
 
-class Incomplete(eb.Command[Balances, AccountEvent], abstract=True):
+class BadFold(eb.Stream[AccountEvent, Money], category="fold"):
+    def initial(self) -> int:  # refused: wrong state
+        return 0
+
+    def apply(self, state: Money, event: Withdrawn, /) -> Money:  # refused: misses Deposited
+        return state
+
+
+class BadPay(eb.Command):
+    source: eb.Declared[Wallet]
+    limit: eb.Declared[Limit]
+    amount: Money
+
+    def decide(self) -> Iterator[eb.Write]:
+        left: int = self.limit.state  # refused: a limit has no state
+        self.source.state + Quantity(1)  # refused: two kinds
+        self.source.state = Money(0)  # refused: read only
+        yield self.source.write(LimitSet(self.amount))  # refused: foreign event
+        yield self.limit.write(Withdrawn(self.amount))  # refused: foreign event
+        yield self.discovered(Wallet("wallet-a")).write(LimitSet(self.amount))  # refused: foreign event
+
+
+class TwoForms(eb.Command):
+    source: eb.Declared[Wallet]
+
+    def decide(self, state: Money, /) -> Iterator[eb.Write]:  # refused: the state is that of the stream
+        yield from ()
+
+
+BadPay(source=Account("account-a"), limit="l", amount=Money(1))  # refused: wrong kind
+
+
+class Incomplete(eb.StatefulCommand[Balances, AccountEvent], abstract=True):
     source: eb.Declared[Account]
 
     def initial(self) -> Balances:

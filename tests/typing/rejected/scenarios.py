@@ -27,7 +27,7 @@ class Shipped:
 class Account(eb.Stream[Deposited], category="account"): ...
 
 
-class Deposit(eb.Command[Money, Deposited]):
+class Deposit(eb.StatefulCommand[Money, Deposited]):
     account: eb.Declared[Account]
 
     def initial(self) -> Money:

@@ -97,7 +97,7 @@ class Account(eb.Stream[Deposited], category="benchaccount"):
     """A stream of deposits."""
 
 
-class Deposit(eb.Command[int, Deposited]):
+class Deposit(eb.StatefulCommand[int, Deposited]):
     """The measured command: fold one account's balance, and deposit."""
 
     account: eb.Declared[Account]

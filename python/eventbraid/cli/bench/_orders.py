@@ -202,7 +202,7 @@ class Product(eb.Stream[StockEvent], category="product"):
 # --- commands
 
 
-class _ChangeOrder(eb.Command[frozenset[str], OrderEvent], abstract=True):
+class _ChangeOrder(eb.StatefulCommand[frozenset[str], OrderEvent], abstract=True):
     """Fold what has happened to an order."""
 
     def initial(self) -> frozenset[str]:
@@ -250,7 +250,7 @@ class ChangeOrder(_ChangeOrder):
             yield self.order.write(OrderChanged(self.what, self.detail))
 
 
-class _RecordCall(eb.Command[frozenset[str], ServiceCalled], abstract=True):
+class _RecordCall(eb.StatefulCommand[frozenset[str], ServiceCalled], abstract=True):
     """Fold the calls that a service has answered."""
 
     action: str
@@ -295,7 +295,7 @@ class RecordShipment(_RecordCall):
             yield self.shipment.write(self.called)
 
 
-class CompleteOrder(eb.Command[frozenset[str], OrderEvent | ServiceCalled]):
+class CompleteOrder(eb.StatefulCommand[frozenset[str], OrderEvent | ServiceCalled]):
     """Complete an order that is paid and dispatched; read three streams, write one."""
 
     order: eb.Declared[Order]
@@ -339,7 +339,9 @@ class _Stock:
     reserved: int = 0
 
 
-class _ChangeStock(eb.Command[defaultdict[str, _Stock], StockEvent], abstract=True):
+class _ChangeStock(
+    eb.StatefulCommand[defaultdict[str, _Stock], StockEvent], abstract=True
+):
     """Fold the stock of several products with regard to one order."""
 
     order: str

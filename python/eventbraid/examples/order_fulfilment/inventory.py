@@ -71,7 +71,7 @@ class Stock:
 
 
 class _OrderInventoryCommand(
-    eb.Command[defaultdict[str, Stock], InventoryEvent], abstract=True
+    eb.StatefulCommand[defaultdict[str, Stock], InventoryEvent], abstract=True
 ):
     """Fold the stock of several products with regard to one order."""
 
@@ -144,7 +144,7 @@ class ReleaseInventory(_OrderInventoryCommand):
                 yield product.write(StockReleased(self.order, Quantity(reserved)))
 
 
-class ReceiveStock(eb.Command[frozenset[str], InventoryEvent]):
+class ReceiveStock(eb.StatefulCommand[frozenset[str], InventoryEvent]):
     """Record a delivery, once."""
 
     product: eb.Declared[Product]

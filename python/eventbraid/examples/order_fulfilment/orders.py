@@ -169,7 +169,7 @@ def order_after(state: OrderState, event: OrderEvent) -> OrderState:
             return replace(state, deferred=True)
 
 
-class _OrderCommand(eb.Command[OrderState, OrderEvent], abstract=True):
+class _OrderCommand(eb.StatefulCommand[OrderState, OrderEvent], abstract=True):
     def initial(self) -> OrderState:
         return OrderState()
 
@@ -273,7 +273,9 @@ class Fulfilled:
     shipment: ShipmentState = field(default_factory=ShipmentState)
 
 
-class CompleteOrder(eb.Command[Fulfilled, OrderEvent | PaymentEvent | ShipmentEvent]):
+class CompleteOrder(
+    eb.StatefulCommand[Fulfilled, OrderEvent | PaymentEvent | ShipmentEvent]
+):
     """Complete an order that is paid and dispatched, once.
 
     The payment and the shipment are only read. The commit checks that they have not

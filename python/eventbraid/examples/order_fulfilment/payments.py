@@ -114,7 +114,7 @@ def payment_after(state: PaymentState, event: PaymentEvent) -> PaymentState:
     return PaymentState(authorized, captured, refunded, state.keys | {event.key})
 
 
-class _PaymentCommand(eb.Command[PaymentState, PaymentEvent], abstract=True):
+class _PaymentCommand(eb.StatefulCommand[PaymentState, PaymentEvent], abstract=True):
     """Record the gateway's answer to a call, once for each key."""
 
     key: str

@@ -26,7 +26,7 @@ class DemoPlan(eb.Stream[DemoPlanned], category="demo"):
     """The plan of the demo in this store."""
 
 
-class PlanDemo(eb.Command[DemoPlanned | None, DemoPlanned]):
+class PlanDemo(eb.StatefulCommand[DemoPlanned | None, DemoPlanned]):
     """Begin a demo, or continue it.
 
     Rejected as `another_plan` if it was begun with another seed or stock.

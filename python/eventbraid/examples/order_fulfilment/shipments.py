@@ -101,7 +101,7 @@ def shipment_after(state: ShipmentState, event: ShipmentEvent) -> ShipmentState:
             return replace(state, cancelled=True)
 
 
-class _ShipmentCommand(eb.Command[ShipmentState, ShipmentEvent], abstract=True):
+class _ShipmentCommand(eb.StatefulCommand[ShipmentState, ShipmentEvent], abstract=True):
     """Record the carrier's answer to a call, once."""
 
     key: str

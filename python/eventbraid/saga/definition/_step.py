@@ -25,14 +25,13 @@ from eventbraid.saga.definition._step_checks import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from eventbraid.command import Executed, RetryPolicy
+    from eventbraid.command import AnyCommand, Executed, RetryPolicy
     from eventbraid.saga.definition._codec import Codec
     from eventbraid.saga.definition._context import (
         StepCompleted,
         StepContext,
         StepInDoubt,
     )
-    from eventbraid.saga.definition._step_base import AnyCommand
 
 S = TypeVar("S")
 R = TypeVar("R")

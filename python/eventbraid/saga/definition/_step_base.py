@@ -5,18 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.command import Command
+    from eventbraid.command import AnyCommand
     from eventbraid.saga.definition._attempt_rules import AttemptRules
     from eventbraid.saga.definition._context import StepContext, StepFailure
-
-    # The steps of one saga execute commands with different types of states and
-    # events, for which Python's type system has only `Any`.
-    AnyCommand: TypeAlias = Command[Any, Any]
 
 S = TypeVar("S")
 

@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from eventbraid.command import Executed, RetryPolicy
+    from eventbraid.command import AnyCommand, Executed, RetryPolicy
     from eventbraid.command._retry_policy import RetrySchedule
     from eventbraid.saga.definition._context import (
         StepCompleted,
         StepContext,
         StepFailure,
     )
-    from eventbraid.saga.definition._step_base import AnyCommand
 
 S = TypeVar("S")
 R = TypeVar("R")

@@ -38,9 +38,10 @@ from eventbraid.saga.running._step_context import compensation_context, renewed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eventbraid.command import AnyCommand
     from eventbraid.saga._cancellation import Host
     from eventbraid.saga.definition._step import Compensation, Step
-    from eventbraid.saga.definition._step_base import AnyCommand, SagaStep
+    from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 

@@ -23,7 +23,8 @@ from eventbraid.saga.running._step_context import step_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.saga.definition._step_base import AnyCommand, SagaStep
+    from eventbraid.command import AnyCommand
+    from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._state import SagaState
     from eventbraid.saga.running._journal import Journal

@@ -34,8 +34,7 @@ from eventbraid.saga.running._saga_reader import SagaReader
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
-    from eventbraid.command import AsyncExecutor, Executed
-    from eventbraid.saga.definition._step_base import AnyCommand
+    from eventbraid.command import AnyCommand, AsyncExecutor, Executed
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.machine._state import SagaState

@@ -24,9 +24,9 @@ from eventbraid.saga.running._step_context import renewed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eventbraid.command import AnyCommand
     from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._step import Step
-    from eventbraid.saga.definition._step_base import AnyCommand
     from eventbraid.saga.running._failure_recorder import FailureRecorder
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._outage_pause import OutagePause

@@ -1,0 +1,166 @@
+"""The short way of a command that needs no retry, no discovery and no idempotency key.
+
+Most executions are of this kind: the states of the streams are in the cache, or their
+streams are read once; the command decides; the append succeeds. This function does
+these steps without the objects that a retry needs. Whenever something else happens, it
+leaves the execution to `Execution`, which begins again or continues after the conflict.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid.command._decision import decided
+from eventbraid.command._executed import Executed
+from eventbraid.command._stream_fold import fold_recorded, initial_state
+from eventbraid.command._stream_states import keep_states
+from eventbraid.command._write import STATES
+from eventbraid.errors import VersionConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._decision import Decision
+    from eventbraid.command._port import Port
+    from eventbraid.command._queue import StreamQueues
+    from eventbraid.command._state_cache import Kind, StateCache, States
+    from eventbraid.command._typing import EventKinds
+    from eventbraid.event import EventDecoder
+
+EVENTS_LIMIT = 64
+"""The maximum number of events that are folded without letting other tasks run."""
+
+
+class FailedAttempt:
+    """A conflict of the first attempt, with what the next one needs of it."""
+
+    __slots__ = ("conflict", "decision", "versions")
+
+    def __init__(
+        self,
+        conflict: VersionConflict,
+        decision: Decision,
+        versions: Mapping[str, int],
+    ) -> None:
+        """Keep the conflict."""
+        self.conflict = conflict
+        self.decision = decision
+        self.versions = versions
+
+
+async def execute_fast(
+    command: Command,
+    metadata: Mapping[str, str] | None,
+    port: Port,
+    cache: StateCache,
+    queues: StreamQueues,
+    decoder: EventDecoder,
+) -> Executed | FailedAttempt | None:
+    """Make the first attempt of a command.
+
+    Args:
+        command: A command whose class has ``single_streams``.
+        metadata: The metadata of all events.
+        port: The operations of the store.
+        cache: The states of streams that commands used before.
+        queues: The queues of contended streams.
+        decoder: The decoder of the events; that of the cache.
+
+    Returns:
+        The result; the conflict of the append; or None if nothing was appended, and
+        `Execution` has to begin again.
+
+    Raises:
+        OutcomeUnknown: The store can't determine whether the commit happened.
+    """
+    values = command.__dict__
+    states: States = {}
+    versions: dict[str, int] = {}
+    kinds: dict[str, EventKinds] = {}
+    missing: dict[str, Kind] = {}
+    position: int | None = None
+    for name, kind in command.single_streams or ():
+        stream = values[name]
+        kinds[stream] = kind.events
+        found = cache.find(kind, stream)
+        if kind not in states:
+            states[kind] = {}
+        if found is None:
+            missing[stream] = kind
+        else:
+            states[kind][stream] = found
+            versions[stream] = found[0]
+    if queues.contended(kinds):
+        return None
+    try:
+        if missing:
+            position = await _read(port, cache, missing, states, versions, decoder)
+            if position is None:
+                return None
+        # The same copy of the command as in `with_states`, but without a call.
+        owner = object.__new__(type(command))
+        attributes = vars(owner)
+        attributes.update(values)
+        attributes[STATES] = states
+        decision = decided(
+            owner,
+            owner.decide(),
+            kinds,
+            metadata,
+            (),
+            _no_deadline,
+            decoder.registry,
+        )
+    except Exception:  # noqa: BLE001 - the command's code may raise anything
+        # `Execution` calls the command again, and confirms what it raises.
+        return None
+    if not decision.encoded and not versions:
+        return None
+    try:
+        appended = await port.append(decision.encoded, expect=versions)
+    except VersionConflict as conflict:
+        return FailedAttempt(conflict, decision, versions)
+    keep_states(cache, states, decision, appended)
+    return Executed(
+        events=decision.events,
+        versions=appended.versions,
+        first_position=appended.first_position,
+        last_position=appended.last_position,
+        read_position=position,
+        attempts=1,
+        replayed=False,
+    )
+
+
+async def _read(
+    port: Port,
+    cache: StateCache,
+    missing: Mapping[str, Kind],
+    states: States,
+    versions: dict[str, int],
+    decoder: EventDecoder,
+) -> int | None:
+    """Read streams from their beginning, and return the position of the read.
+
+    Returns:
+        The position; None if there are too many events.
+    """
+    snapshot = await port.read_streams(missing)
+    events = snapshot.events
+    if len(events) > EVENTS_LIMIT:
+        return None
+    for stream, kind in missing.items():
+        version = versions[stream] = snapshot.versions[stream]
+        state = initial_state(kind, stream)
+        if version:
+            own = events
+            if len(missing) > 1:
+                own = [one for one in events if one.stream == stream]
+            state = fold_recorded(kind, stream, state, own, decoder)
+        states[kind][stream] = cache.put(kind, stream, version, state)
+    return snapshot.position
+
+
+def _no_deadline() -> None:
+    """Do nothing: these executions have no deadline."""

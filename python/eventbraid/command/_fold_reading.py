@@ -1,0 +1,466 @@
+"""The streams that a command has read, and the states that were folded from them.
+
+The first read determines the position at which all streams are read. Discovery has
+rounds. Each round reads only the streams that were newly requested, at that position,
+and folds all events again, from `initial()`.
+
+After a conflict the rounds are repeated. An immutable state is continued with the new
+events. Any other state is folded again from all events, which are kept in decoded form.
+If `discover` now requests other streams after a round, the later rounds are dropped and
+read again.
+
+A state that was passed to `decide` may have been changed there, so it is used again
+only if it and all values in it are immutable. To copy each state beforehand would slow
+down all commands, although only few of them conflict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from eventbraid.command._discovery import (
+    discovery_error,
+    discovery_limit,
+    requests,
+)
+from eventbraid.command._immutable import is_immutable
+from eventbraid.command._provenance import mark_raised_by_command
+from eventbraid.command._reading import declared_kinds, joined
+from eventbraid.command._shared_state import (
+    SharedState,
+    folds_without_fields,
+    share,
+)
+from eventbraid.command._typing import is_covered
+from eventbraid.domain._annotation import is_defined_again
+from eventbraid.errors import EventDecodeError, InvalidArgument
+from eventbraid.event._decoder import UndecodedEvent
+from eventbraid.event._recorded import PARTS, POSITION, expanded, kinds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from eventbraid.command._decision import Decision
+    from eventbraid.command._discovery import DiscoveryBounds
+    from eventbraid.command._memory import CachedEvents, EventMemory
+    from eventbraid.command._port import Port
+    from eventbraid.command._shared_state import SharedStates, StateKey
+    from eventbraid.command._stateful_command import StatefulCommand
+    from eventbraid.command._stream import Stream
+    from eventbraid.command._typing import EventKinds
+    from eventbraid.errors import VersionConflict
+    from eventbraid.event import EventDecoder, Recorded
+    from eventbraid.store import Appended, RecordedEvent, StreamsSnapshot
+
+S = TypeVar("S")
+
+
+@dataclass(slots=True)
+class Round(Generic[S]):
+    """A state, the streams it was folded from, and the streams requested after it."""
+
+    streams: frozenset[str]
+    state: S
+    requested: tuple[str, ...] = ()
+
+
+class FoldReading(Generic[S]):
+    """The streams of one execution, their events, and the states of its rounds."""
+
+    __slots__ = (
+        "_bounds",
+        "_command",
+        "_decoder",
+        "_generation",
+        "_has_parts",
+        "_is_complete",
+        "_memory",
+        "_recorded",
+        "_rounds",
+        "kinds",
+        "owner",
+        "position",
+        "state",
+        "versions",
+    )
+
+    def __init__(
+        self,
+        command: StatefulCommand[S, Any],
+        bounds: DiscoveryBounds,
+        memory: EventMemory,
+        decoder: EventDecoder,
+    ) -> None:
+        """Begin without events.
+
+        Args:
+            command: The command.
+            bounds: The limits of its discovery.
+            memory: The cache of decoded events.
+            decoder: The decoder of the events; that of the cache.
+        """
+        self._command = command
+        self.owner = command
+        self._decoder = decoder
+        self._memory = memory
+        self._bounds = bounds
+        self._reset()
+
+    def _reset(self) -> None:
+        self._generation = self._decoder.registry.generation
+        self._recorded: list[Recorded[Any]] = []
+        self._has_parts = False
+        self._is_complete = True
+        self._rounds: list[Round[S]] = []
+        self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
+        self.position: int | None = 0
+        self.versions: dict[str, int] = {}
+
+    @property
+    def recorded(self) -> Sequence[Recorded[Any]]:
+        """The decoded events that the last state was folded from."""
+        return self._recorded
+
+    async def read(
+        self,
+        port: Port,
+        check_time: Callable[[], None],
+        states: SharedStates | None,
+    ) -> None:
+        """Read the new events of all declared and found streams, and fold them.
+
+        Args:
+            port: The operations of the store.
+            check_time: Raises an error if the deadline has passed. This object doesn't
+                store the function. It is a method of the execution, which refers to
+                this object: the reference cycle would keep each command in memory until
+                the garbage collector runs.
+            states: The shared states of the queue in which the command waits.
+
+        Raises:
+            DiscoveryLimit: There are too many rounds or streams.
+            UnknownEventType: An event's type isn't registered.
+            EventDecodeError: An event isn't one that the command applies.
+        """
+        if self._generation != self._decoder.registry.generation:
+            # A class was defined again. The decoded events are instances of its old
+            # definition, so they must be decoded again.
+            self._reset()
+        key = None if states is None else self._shared_key()
+        if states and key is not None:
+            self._adopt(states.get(key))
+        if self._rounds:
+            await self._catch_up(port, check_time)
+        if not self._rounds:
+            await self._begin(port)
+        if self._command.__shape__.discovers:
+            await self._discover(port, check_time)
+        state = self._rounds[-1].state
+        if states is not None and key is not None and is_immutable(state):
+            share(states, key, SharedState(self.versions, state))
+        self.state = state
+
+    def decide(self) -> Iterable[object]:
+        """Return the writes on which the command decides."""
+        return self._command.decide(self.state)
+
+    async def confirm(self, port: Port) -> bool:
+        """Return True, because all streams were read as of one position."""
+        del port
+        return True
+
+    def note_conflict(self, conflict: VersionConflict) -> None:
+        """Do nothing: the next attempt reads all streams."""
+
+    def keep(self, decision: Decision, appended: Appended) -> None:
+        """Do nothing: the state depends on the command."""
+
+    def _shared_key(self) -> StateKey | None:
+        """Return the key under which commands share a state; None if they can't."""
+        kind = type(self._command)
+        if kind.__shape__.discovers or not folds_without_fields(kind):
+            return None
+        return kind, frozenset(self.kinds), self._decoder
+
+    def _adopt(self, shared: SharedState | None) -> None:
+        """Continue from another command's state, unless that state is older."""
+        if shared is None or any(
+            shared.versions[stream] < version
+            for stream, version in self.versions.items()
+        ):
+            return
+        self._rounds = [Round(frozenset(self.kinds), shared.state)]
+        self._recorded, self._is_complete = [], False
+        self.versions = dict(shared.versions)
+
+    def release(self) -> None:
+        """Drop the events that the next attempt doesn't need, before a wait.
+
+        Thousands of commands may wait for one stream, and each would keep a list of all
+        events of the stream.
+        """
+        if self._command.__shape__.discovers or not self._rounds:
+            return
+        if is_immutable(self._rounds[-1].state):
+            self._recorded, self._is_complete = [], False
+        elif self._memory.has_all(self.versions):
+            self._recorded, self._is_complete, self._rounds = [], False, []
+
+    async def _begin(self, port: Port) -> None:
+        if not self._is_complete:
+            self._reset()
+        snapshot, self._recorded = await self._fetch(port, [*self.kinds], {})
+        self.versions = dict(snapshot.versions)
+        self.position = snapshot.position
+        self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
+
+    async def _catch_up(self, port: Port, check_time: Callable[[], None]) -> None:
+        snapshot, new = await self._fetch(port, list(self.versions), self.versions)
+        self._recorded += new
+        self.position = snapshot.position
+        self.versions = dict(snapshot.versions)
+        for number, one in enumerate(self._rounds):
+            if is_immutable(one.state):
+                one.state = fold(self._command, one.state, self._within(new, one))
+            elif self._is_complete:
+                one.state = self._folded(self._within(self._recorded, one))
+            else:
+                self._rounds = []
+                return
+            requested = self._newly_requested(one, check_time)
+            if requested != one.requested:
+                one.requested = ()
+                self._drop_rounds_after(number)
+                return
+
+    async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:
+        while requested := self._newly_requested(last := self._rounds[-1], check_time):
+            last.requested = requested
+            self._check_bounds()
+            await self._read(port, requested, at=self.position)
+            streams = last.streams.union(requested)
+            self._rounds.append(Round(streams, self._folded(self._recorded)))
+
+    async def _read(
+        self, port: Port, streams: Sequence[str], *, at: int | None = None
+    ) -> StreamsSnapshot:
+        """Read more streams from their beginning."""
+        snapshot, events = await self._fetch(port, streams, {}, at)
+        self.versions.update(snapshot.versions)
+        if self._recorded:
+            self._recorded += events
+            self._recorded.sort(key=POSITION)
+        else:
+            self._recorded = events
+        return snapshot
+
+    async def _fetch(
+        self,
+        port: Port,
+        streams: Sequence[str],
+        after: Mapping[str, int],
+        at: int | None = None,
+    ) -> tuple[StreamsSnapshot, list[Recorded[Any]]]:
+        """Read streams, from the cache as far as possible.
+
+        Args:
+            port: The operations of the store.
+            streams: The streams.
+            after: The version after which each stream is read. A stream that is missing
+                is read from its first event.
+            at: The position at which the streams are read.
+
+        Returns:
+            The snapshot of the events that aren't cached, and all events in order, with
+            one entry for each typed event of a record.
+        """
+        cached_streams = self._memory.find(streams)
+        if not cached_streams:
+            snapshot = await port.read_streams(streams, at=at, after=after or None)
+            new = self._decoded(snapshot)
+            self._memory.add(after, snapshot.versions, new, self._generation)
+            return snapshot, self._flat(new)
+        prefixes = {
+            stream: (cached, len(cached.events))
+            for stream, cached in cached_streams.items()
+        }
+        cached_counts = {stream: count for stream, (_, count) in prefixes.items()}
+        skipped = {
+            stream: max(after.get(stream, 0), cached_counts.get(stream, 0))
+            for stream in (*after, *prefixes)
+        }
+        snapshot = await port.read_streams(streams, at=at, after=skipped or None)
+        new = self._decoded(snapshot)
+        self._memory.add(skipped, snapshot.versions, new, self._generation)
+        events: list[Recorded[Any]] = []
+        for stream, (cached, count) in prefixes.items():
+            # The cache may have events beyond the position of this read.
+            last = min(count, snapshot.versions[stream])
+            recalled = cached.events[after.get(stream, 0) : last]
+            self._refuse_inapplicable(recalled, cached.kinds)
+            events += recalled if cached.kinds.isdisjoint(PARTS) else expanded(recalled)
+        is_sorted = not events or len(streams) == 1
+        events += self._flat(new)
+        if not is_sorted:
+            events.sort(key=POSITION)
+        return snapshot, events
+
+    def _newly_requested(
+        self, one: Round[S], check_time: Callable[[], None]
+    ) -> tuple[str, ...]:
+        if not self._command.__shape__.discovers:
+            return ()
+        requested: dict[str, None] = {}
+        for found in requests(
+            self._command, partial(self._command.discover, one.state)
+        ):
+            check_time()
+            self._add_kind(found)
+            if found.id not in one.streams:
+                requested[found.id] = None
+                if len(requested) > self._bounds.streams:
+                    raise discovery_limit(
+                        self._command, "streams", self._bounds.streams
+                    )
+        return tuple(sorted(requested))
+
+    def _within(
+        self, recorded: list[Recorded[Any]], one: Round[S]
+    ) -> Iterable[Recorded[Any]]:
+        """Return the events of the streams that a round was folded from."""
+        if len(one.streams) == len(self.versions):
+            return recorded
+        return (event for event in recorded if event.stream in one.streams)
+
+    def _add_kind(self, found: Stream[Any, Any]) -> None:
+        kind = type(found)
+        unapplied = self._command.__shape__.unapplied_events(kind)
+        if unapplied:
+            raise discovery_error(
+                self._command,
+                found,
+                f"add {unapplied} to the second type argument of StatefulCommand",
+            )
+        self.kinds[found.id] = joined(
+            self.kinds.get(found.id, frozenset()), kind.events
+        )
+
+    def _check_bounds(self) -> None:
+        rounds = self._rounds
+        if len(rounds) > self._bounds.rounds:
+            raise discovery_limit(self._command, "rounds", self._bounds.rounds)
+        if sum(len(one.requested) for one in rounds) > self._bounds.streams:
+            raise discovery_limit(self._command, "streams", self._bounds.streams)
+
+    def _drop_rounds_after(self, number: int) -> None:
+        del self._rounds[number + 1 :]
+        streams = self._rounds[number].streams
+        self.kinds = {s: k for s, k in self.kinds.items() if s in streams}
+        self._recorded = [one for one in self._recorded if one.stream in streams]
+        self.versions = {s: v for s, v in self.versions.items() if s in streams}
+
+    def _folded(self, recorded: Iterable[Recorded[Any]]) -> S:
+        try:
+            state = self._command.initial()
+        except Exception as error:
+            mark_raised_by_command(error)
+            raise
+        return fold(self._command, state, recorded)
+
+    def _decoded(self, snapshot: StreamsSnapshot) -> list[Recorded[Any]]:
+        events = snapshot.events
+        if not events:
+            return []
+        # Other commands may have decoded the events while this command read them.
+        cached = self._memory.find(snapshot.versions)
+        decode = self._decoder.pair
+        typed = (
+            [self._shared(event, cached) for event in events]
+            if cached
+            else [decode(event) for event in events]
+        )
+        kinds = kinds_of(typed)
+        self._has_parts = not kinds.isdisjoint(PARTS)
+        self._refuse_inapplicable(typed, kinds)
+        return typed
+
+    def _flat(self, new: list[Recorded[Any]]) -> list[Recorded[Any]]:
+        """Return the events that were just decoded, one entry for each typed event."""
+        return expanded(new) if self._has_parts else new
+
+    def _shared(
+        self, event: RecordedEvent, streams: Mapping[str, CachedEvents]
+    ) -> Recorded[Any]:
+        cached = streams.get(event.stream)
+        if cached is not None and event.version <= len(cached.events):
+            return cached.events[event.version - 1]
+        return self._decoder.pair(event)
+
+    def _refuse_inapplicable(
+        self, recorded: Iterable[Recorded[Any]], found: AbstractSet[type]
+    ) -> None:
+        """Raise if the command doesn't apply one of the events."""
+        applied = self._command.__shape__.events
+        if applied is None or found <= applied or found - PARTS <= applied:
+            return
+        for one in expanded(recorded):
+            event: object = one.event
+            kind = type(event)
+            if not is_covered(kind, applied):
+                if isinstance(event, UndecodedEvent):
+                    # The executor hands it over, but this command doesn't expect it.
+                    raise event.error
+                name = self._command.__shape__.name
+                reason = (
+                    f"{name} reads the stream but doesn't apply {kind.__name__}; add "
+                    "it to the events of the stream's kind and of the command"
+                )
+                if any(is_defined_again(one, kind) for one in applied):
+                    reason = (
+                        f"the class {kind.__name__} was defined again after {name}; "
+                        "define the stream's kind and the command again, too"
+                    )
+                raise EventDecodeError(one.type, one.stream, one.position, reason)
+
+
+def fold(
+    command: StatefulCommand[S, Any], state: S, recorded: Iterable[Recorded[Any]]
+) -> S:
+    """Return the state after more events.
+
+    Raises:
+        InvalidArgument: `apply` returned None, which isn't a state of the command.
+    """
+    apply, state_before, last = command.apply, state, None
+    try:
+        for last in recorded:
+            state = apply(state, last)
+    except Exception as error:
+        if state is None and _needs_state(command, state_before):
+            raise _missing_state(command, last) from error
+        mark_raised_by_command(error)
+        raise
+    if state is None and _needs_state(command, state_before):
+        raise _missing_state(command, last)
+    return state
+
+
+def _needs_state(command: StatefulCommand[Any, Any], state: object) -> bool:
+    return state is not None and not command.__shape__.may_be_none
+
+
+def _missing_state(
+    command: StatefulCommand[Any, Any], last: Recorded[Any] | None
+) -> InvalidArgument:
+    name = command.__shape__.name
+    event = "an event" if last is None else type(last.event).__name__
+    place = "" if last is None else f", version {last.version} of {last.stream!r}"
+    return InvalidArgument(
+        f"state of {name}",
+        "None",
+        f"{name}.apply() returned None for {event}{place}, or for an event before it; "
+        "return the state for each event, also for one that doesn't change it",
+    )

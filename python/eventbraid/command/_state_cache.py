@@ -1,0 +1,242 @@
+"""A cache of the states of streams, which all executors of a store share in a process.
+
+An entry is a stream's state and the version that it was folded up to. It may be older
+than the stream, because other processes append, too. It needs no invalidation: a
+command decides on the state, and the append expects the version. If the stream has
+another version by then, the append fails, and only the events after the entry are read.
+
+The cache has two generations. An entry that is used moves to the young generation. When
+the young generation has half of the allowed bytes, it becomes the old one, and the
+previous old generation is dropped. So the entries that were not used for longest are
+dropped, without a list in the order of their use, which would take more memory than
+most states.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import sys
+import threading
+import types
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from eventbraid.command._immutable import is_always_immutable, is_immutable
+from eventbraid.store._fork import PerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from eventbraid.command._stream import Stream
+    from eventbraid.event import EventDecoder, EventRegistry
+
+    Kind: TypeAlias = type[Stream[Any, Any]]
+    States: TypeAlias = "dict[Kind, dict[str, CachedState]]"
+
+CachedState: TypeAlias = tuple[int, Any, bool, int, int]
+"""A version of a stream; the state at this version; whether the state is immutable, so
+that it is shared; the estimated size of the entry; and the size that was measured."""
+
+ENTRY_BYTES = 300
+"""The bytes of an entry besides its state: the stream's id, the tuple, the version, and
+the places in two dictionaries."""
+
+EVENT_BYTES = 200
+"""The bytes by which an event may enlarge a state until it is measured again."""
+
+_LARGEST_MEASURED = 1_000_000
+"""The maximum number of objects of a state that are counted to measure it."""
+
+_NOT_COUNTED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+
+
+class StateCache:
+    """The states of streams that commands used last, up to a total of bytes.
+
+    Immutable states are shared. Any other state is copied for each command, so that a
+    change of it, for example in `decide`, has no effect on other commands.
+    """
+
+    __slots__ = (
+        "_generation",
+        "_lock",
+        "_old",
+        "_registry",
+        "_size",
+        "_young",
+        "limit",
+    )
+
+    def __init__(self, registry: EventRegistry, limit: int = 0) -> None:
+        """Begin empty.
+
+        Args:
+            registry: The registry of the events.
+            limit: The maximum size in bytes, which is estimated.
+        """
+        self.limit = limit
+        self._registry = registry
+        # Protects the exchange of the generations and the size. Without it, two threads
+        # could both exchange them, and drop entries that were just used. Lookups take
+        # no lock: they read a dictionary that at most becomes the old one meanwhile.
+        self._lock = threading.Lock()
+        self._generation = self._registry.generation
+        self._young: States = {}
+        self._old: States = {}
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """The estimated bytes of the young generation, at most half of the limit."""
+        return self._size
+
+    def find(self, kind: Kind, stream: str) -> CachedState | None:
+        """Return the cached state of a stream; the caller may change it."""
+        found = self._young.get(kind)
+        entry = None if found is None else found.get(stream)
+        if entry is None:
+            found = self._old.get(kind)
+            entry = None if found is None else found.get(stream)
+            if entry is None:
+                return None
+            self._keep(kind, stream, entry)
+        if self._generation != self._registry.generation:
+            # A class of events was defined again; a state may have instances of it.
+            self.clear()
+            return None
+        if entry[2]:
+            return entry
+        return self._copied(kind, stream, entry)
+
+    def put(
+        self, kind: Kind, stream: str, version: int, state: Any, added: int = 0
+    ) -> CachedState:
+        """Cache the state of a stream, and return it as `find` does.
+
+        Args:
+            kind: The stream's kind.
+            stream: The stream's id.
+            version: The version up to which the state was folded.
+            state: The state. From now on it belongs to the cache.
+            added: The number of events since an entry that is in the cache already; 0
+                if the state was not folded from such an entry.
+        """
+        if not self.limit:
+            return version, state, False, 0, 0
+        if is_always_immutable(state.__class__):
+            entry = (version, state, True, ENTRY_BYTES, 0)
+            self._keep(kind, stream, entry)
+            return entry
+        is_shared = is_immutable(state)
+        size, measured = self._estimated(kind, stream, added)
+        if size > 2 * measured:
+            size = measured = ENTRY_BYTES + size_of(state)
+        entry = (version, state, is_shared, size, measured)
+        self._keep(kind, stream, entry)
+        return entry if is_shared else self._copied(kind, stream, entry) or entry
+
+    def drop(self, kind: Kind, stream: str) -> None:
+        """Drop the state of a stream."""
+        for generation in (self._young, self._old):
+            generation.get(kind, {}).pop(stream, None)
+
+    def clear(self) -> None:
+        """Drop all states."""
+        with self._lock:
+            self._generation = self._registry.generation
+            self._young, self._old = {}, {}
+            self._size = 0
+
+    def _copied(
+        self, kind: Kind, stream: str, entry: CachedState
+    ) -> CachedState | None:
+        try:
+            copied: object = copy.deepcopy(entry[1])
+        except Exception:  # noqa: BLE001 - whatever the state's class raises
+            # Without a copy there is nothing to share: each command folds all events.
+            self.drop(kind, stream)
+            return None
+        return entry[0], copied, *entry[2:]
+
+    def _estimated(self, kind: Kind, stream: str, added: int) -> tuple[int, int]:
+        """Return the size of a state that grew by some events, and its last measure.
+
+        To measure a large state takes long. So it is measured again only when its
+        events may have doubled its size.
+        """
+        entry = self._young.get(kind, {}).get(stream) if added else None
+        if entry is None:
+            return sys.maxsize, 0
+        return entry[3] + EVENT_BYTES * added, entry[4]
+
+    def _keep(self, kind: Kind, stream: str, entry: CachedState) -> None:
+        with self._lock:
+            young = self._young.get(kind)
+            if young is None:
+                young = self._young[kind] = {}
+            known = young.get(stream)
+            if known is not None:
+                if known[0] > entry[0]:
+                    return
+                self._size -= known[3]
+            young[stream] = entry
+            self._size += entry[3]
+            if self._size > self.limit // 2:
+                self._old, self._young = self._young, {}
+                self._size = 0
+
+
+def size_of(state: object) -> int:
+    """Return the bytes of a state and of everything that only it may refer to."""
+    size = 0
+    seen = {id(state)}
+    left = [state]
+    while left:
+        one = left.pop()
+        size += sys.getsizeof(one)
+        for member in gc.get_referents(one):
+            if id(member) not in seen and not isinstance(member, _NOT_COUNTED):
+                seen.add(id(member))
+                left.append(member)
+        if len(seen) > _LARGEST_MEASURED:
+            return sys.maxsize
+    return size
+
+
+_caches: MutableMapping[object, PerProcess[dict[EventDecoder, StateCache]]] = (
+    weakref.WeakKeyDictionary()
+)
+_caches_lock = PerProcess(threading.Lock)
+
+
+def state_cache_of(
+    coordination: object, decoder: EventDecoder
+) -> PerProcess[StateCache]:
+    """Return the cache of all executors that share a store and decode events alike.
+
+    Args:
+        coordination: The store's `Coordination`, which is the same object for the store
+            and its async form. The cache exists as long as this object or one of the
+            executors.
+        decoder: The decoder of the executor. Executors with different registries or
+            policies may fold the same records to different states.
+
+    Returns:
+        The cache; for an object without weak references, a new one.
+    """
+    caches: PerProcess[dict[EventDecoder, StateCache]]
+    try:
+        with _caches_lock.get():
+            caches = _caches.setdefault(coordination, PerProcess(dict))
+    except TypeError:
+        caches = PerProcess(dict)
+    return PerProcess(partial(_cache_of, caches, decoder))
+
+
+def _cache_of(
+    caches: PerProcess[dict[EventDecoder, StateCache]], decoder: EventDecoder
+) -> StateCache:
+    # In one step: of two threads that make one each, both get the same.
+    return caches.get().setdefault(decoder, StateCache(decoder.registry))

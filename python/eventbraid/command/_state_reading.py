@@ -1,0 +1,277 @@
+"""The streams that one execution of a command reads, with their states.
+
+The first attempt takes the states from the cache, and reads only streams that aren't
+cached. These states may be of different moments, and some may be older than the stream.
+If the command then decides on events, the append proves that they were right: it
+expects the version of each stream. If the command raises an exception, nothing proves
+that. So `confirm` reads all streams as of one position. If there are new events, the
+command decides again, on states of this position.
+
+After a conflict, only the streams that have changed are read, from their last version.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
+
+from eventbraid.command._discovery import discovery_limit, requests
+from eventbraid.command._reading import declared_kinds, joined
+from eventbraid.command._stream_fold import fold_recorded, initial_state
+from eventbraid.command._stream_states import keep_states, with_states
+from eventbraid.store._paging import LARGEST_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._decision import Decision
+    from eventbraid.command._discovery import DiscoveryBounds
+    from eventbraid.command._port import Port
+    from eventbraid.command._shared_state import SharedStates
+    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
+    from eventbraid.command._typing import EventKinds
+    from eventbraid.errors import VersionConflict
+    from eventbraid.event import EventDecoder
+    from eventbraid.store import Appended, RecordedEvent
+
+    Wanted: TypeAlias = tuple[Kind, str]
+
+TURN_SECONDS = 0.003
+"""The time after which a long fold lets other tasks of the event loop run."""
+
+_EVENTS_A_SLICE = 64
+"""The events that are folded between two looks at the clock."""
+
+
+class StateReading:
+    """The streams of one execution, and their versions and states.
+
+    Attributes:
+        kinds: The streams that the command may write to, with the classes of their
+            events.
+        versions: The versions that the append expects.
+        position: The position of the log at which the streams were read; None if no
+            stream was read.
+        owner: The command whose handles may write: a copy that has the states.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_cache",
+        "_command",
+        "_decoder",
+        "_is_snapshot",
+        "_is_torn",
+        "_required",
+        "_states",
+        "kinds",
+        "owner",
+        "position",
+        "versions",
+    )
+
+    def __init__(
+        self,
+        command: Command,
+        bounds: DiscoveryBounds,
+        cache: StateCache,
+        decoder: EventDecoder,
+    ) -> None:
+        """Begin without states.
+
+        Args:
+            command: The command.
+            bounds: The limits of its discovery.
+            cache: The states of streams that commands used before.
+            decoder: The decoder of the events; that of the cache.
+        """
+        self._command = command
+        self._bounds = bounds
+        self._cache = cache
+        self._decoder = decoder
+        self._is_snapshot = False
+        self._required: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._states: States = {}
+        self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
+        self.versions: dict[str, int] = {}
+        # Whether a stream was read as two kinds, at two versions.
+        self._is_torn = False
+        self.position: int | None = None
+        self.owner: Command = with_states(self._command, self._states)
+
+    async def read(
+        self,
+        port: Port,
+        check_time: Callable[[], None],
+        states: SharedStates | None,
+    ) -> None:
+        """Read the declared streams, and those that the command discovers.
+
+        Args:
+            port: The operations of the store.
+            check_time: Raises an error if the deadline has passed.
+            states: The states that the commands of a queue share. They aren't needed:
+                the cache has the states of streams.
+
+        Raises:
+            DiscoveryLimit: There are too many rounds or streams.
+            UnknownEventType: An event's type isn't registered.
+            EventDecodeError: An event isn't one that the stream's kind applies.
+            FoldError: The kind's `apply` raised an exception.
+        """
+        del states
+        self._begin()
+        await self._read_all(port, check_time)
+        if self._is_torn:
+            self._is_snapshot = True
+            self._begin()
+            await self._read_all(port, check_time)
+
+    async def _read_all(self, port: Port, check_time: Callable[[], None]) -> None:
+        declared = {
+            (field.kind, stream): None
+            for field in self._command.__shape__.declared
+            for stream in field.ids_of(self._command)
+        }
+        await self._load(port, list(declared))
+        if not self._command.__shape__.discovers:
+            return
+        rounds = found = 0
+        while requested := self._newly_requested(check_time):
+            rounds += 1
+            found += len(requested)
+            if rounds > self._bounds.rounds:
+                raise discovery_limit(self._command, "rounds", self._bounds.rounds)
+            if found > self._bounds.streams:
+                raise discovery_limit(self._command, "streams", self._bounds.streams)
+            await self._load(port, requested)
+
+    def decide(self) -> Iterable[object]:
+        """Return the writes on which the command decides."""
+        return self.owner.decide()
+
+    async def confirm(self, port: Port) -> bool:
+        """Determine whether an exception of the command was raised on true states.
+
+        Returns:
+            Whether the states were those of one moment. If not, the next `read` reads
+            such states, and the command has to decide again.
+        """
+        if self._is_snapshot or not self.versions:
+            return True
+        snapshot = await port.read_streams([*self.versions], after=self.versions)
+        if snapshot.versions == self.versions:
+            return True
+        self._is_snapshot = True
+        return False
+
+    def note_conflict(self, conflict: VersionConflict) -> None:
+        """Note the versions that the next attempt has to read at least."""
+        self._is_snapshot = False
+        self._required = {one.stream: one.actual for one in conflict.failures}
+
+    def release(self) -> None:
+        """Drop what the next attempt doesn't need, before a wait."""
+        self._begin()
+
+    def keep(self, decision: Decision, appended: Appended) -> None:
+        """Cache the states after the command's own events."""
+        keep_states(self._cache, self._states, decision, appended)
+
+    async def _load(self, port: Port, wanted: list[Wanted]) -> None:
+        """Find the states of streams in the cache, and read what is missing there."""
+        cached: dict[Wanted, CachedState | None] = {}
+        missing: dict[str, int] = {}
+        kind_counts = Counter(stream for _, stream in wanted)
+        for kind, stream in wanted:
+            found = cached[kind, stream] = self._cache.find(kind, stream)
+            version = 0 if found is None else found[0]
+            if (
+                self._is_snapshot
+                or found is None
+                or version < self._required.get(stream, 0)
+                # States of one stream, as two kinds, have to be of the same version.
+                or kind_counts[stream] > 1
+                or stream in self.versions
+            ):
+                # Without a state, only the version matters.
+                after = version if kind.has_state else LARGEST_NUMBER
+                missing[stream] = min(after, missing.get(stream, LARGEST_NUMBER))
+            else:
+                self._put(kind, stream, found)
+        if missing:
+            await self._read(port, cached, missing)
+
+    async def _read(
+        self,
+        port: Port,
+        cached: dict[Wanted, CachedState | None],
+        after: Mapping[str, int],
+    ) -> None:
+        at = self.position if self._is_snapshot else None
+        snapshot = await port.read_streams([*after], at=at, after=after)
+        if self.position is None:
+            self.position = snapshot.position
+        new: dict[str, list[RecordedEvent]] = {}
+        for recorded in snapshot.events:
+            new.setdefault(recorded.stream, []).append(recorded)
+        for (kind, stream), state in cached.items():
+            if stream not in after:
+                continue
+            found = state
+            version = snapshot.versions[stream]
+            events = new.get(stream, [])
+            if found is not None and found[0] > version:
+                # The cached state is newer than the position of this snapshot.
+                past = await port.read_streams([stream], at=at)
+                found, events = None, past.events
+            begin = (0, initial_state(kind, stream)) if found is None else found[:2]
+            await self._fold(port, kind, stream, begin, events, version)
+
+    async def _fold(
+        self,
+        port: Port,
+        kind: Kind,
+        stream: str,
+        begin: tuple[int, object],
+        events: list[RecordedEvent],
+        version: int,
+    ) -> None:
+        first, state = begin
+        if kind.has_state and events:
+            # The events begin earlier if another kind of the stream needed them.
+            events = events[first - version :] if first < version else []
+        began = monotonic()
+        for start in range(0, len(events), _EVENTS_A_SLICE):
+            part = events[start : start + _EVENTS_A_SLICE]
+            state = fold_recorded(kind, stream, state, part, self._decoder)
+            if monotonic() - began > TURN_SECONDS:
+                await port.checkpoint()
+                began = monotonic()
+        added = version - first if first else 0
+        self._put(kind, stream, self._cache.put(kind, stream, version, state, added))
+
+    def _put(self, kind: Kind, stream: str, found: CachedState) -> None:
+        version = found[0]
+        self._is_torn |= self.versions.setdefault(stream, version) != version
+        self._states.setdefault(kind, {})[stream] = found
+
+    def _newly_requested(self, check_time: Callable[[], None]) -> list[Wanted]:
+        requested: dict[Wanted, None] = {}
+        for found in requests(self._command, self.owner.discover):
+            check_time()
+            kind, stream = type(found), found.id
+            self.kinds[stream] = joined(
+                self.kinds.get(stream, frozenset()), kind.events
+            )
+            if stream not in self._states.get(kind, {}):
+                requested[kind, stream] = None
+                if len(requested) > self._bounds.streams:
+                    limit = self._bounds.streams
+                    raise discovery_limit(self._command, "streams", limit)
+        return list(requested)

@@ -1,0 +1,109 @@
+"""Folds the recorded events of one stream into its state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.command._typing import is_covered
+from eventbraid.domain._annotation import is_defined_again
+from eventbraid.errors import EventDecodeError, FoldError, InvalidArgument
+from eventbraid.event._decoder import UndecodedEvent
+from eventbraid.event._recorded import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventbraid.command._stream import Stream
+    from eventbraid.event import EventDecoder
+    from eventbraid.store import RecordedEvent
+
+
+def stream_of(kind: type[Stream[Any, Any]], stream: str) -> Stream[Any, Any]:
+    """Build a stream of a kind whose id was checked before."""
+    made = object.__new__(kind)
+    made._id = stream
+    return made
+
+
+def initial_state(kind: type[Stream[Any, Any]], stream: str) -> object:
+    """Return the state of a stream before any event; None for a kind without state."""
+    return stream_of(kind, stream).initial() if kind.has_state else None
+
+
+def fold_recorded(
+    kind: type[Stream[Any, Any]],
+    stream: str,
+    state: object,
+    recorded: Iterable[RecordedEvent],
+    decoder: EventDecoder,
+) -> object:
+    """Return the state after more recorded events.
+
+    Args:
+        kind: The stream's kind.
+        stream: The stream's id.
+        state: The state before these events.
+        recorded: The events, in order.
+        decoder: The decoder of the executor.
+
+    Raises:
+        EventDecodeError: An event can't be decoded, or isn't one of the kind's events.
+        UnknownEventType: An event's class isn't registered.
+        FoldError: `apply` raised an exception.
+        InvalidArgument: `apply` returned None, which isn't a state of the kind.
+    """
+    if not kind.has_state:
+        return None
+    apply, kinds = stream_of(kind, stream).apply, kind.events
+    for one in recorded:
+        decoded = decoder.event(one)
+        events: tuple[object, ...] = (decoded,)
+        if kinds is None or type(decoded) not in kinds:
+            if isinstance(decoded, Parts):
+                events = decoded
+            for event in events:
+                _refuse_foreign(kind, one, event)
+        for event in events:
+            try:
+                state = apply(state, event)
+            except Exception as error:
+                raise FoldError(
+                    kind.__name__, one.type, stream, one.version, one.position
+                ) from error
+            if state is None and not kind.may_be_none:
+                raise _missing_state(kind, one, event)
+    return state
+
+
+def _missing_state(
+    kind: type[Stream[Any, Any]], recorded: RecordedEvent, event: object
+) -> InvalidArgument:
+    return InvalidArgument(
+        f"state of {kind.__name__}",
+        "None",
+        f"{kind.__name__}.apply() returned None for {type(event).__name__}, version "
+        f"{recorded.version} of {recorded.stream!r}; return the state for each event, "
+        "also for one that doesn't change it",
+    )
+
+
+def _refuse_foreign(
+    kind: type[Stream[Any, Any]], recorded: RecordedEvent, event: object
+) -> None:
+    """Raise if an event isn't one of the kind's events."""
+    kinds, found = kind.events, type(event)
+    if kinds is None or is_covered(found, kinds):
+        return
+    if isinstance(event, UndecodedEvent):
+        # The executor hands it over, but this kind doesn't expect it.
+        raise event.error
+    reason = (
+        f"{kind.__name__} doesn't apply {found.__name__}; add it to the events of the "
+        "kind and to its apply()"
+    )
+    if any(is_defined_again(one, found) for one in kinds):
+        reason = (
+            f"the class {found.__name__} was defined again after {kind.__name__}; "
+            f"define {kind.__name__} again, too"
+        )
+    raise EventDecodeError(recorded.type, recorded.stream, recorded.position, reason)

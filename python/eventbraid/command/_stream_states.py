@@ -1,0 +1,98 @@
+"""Hands the states of streams to a command, and caches them after its commit."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from eventbraid.command._stream_fold import stream_of
+from eventbraid.command._write import STATES
+from eventbraid.event._frozen import is_frozen_class
+
+if TYPE_CHECKING:
+    from eventbraid.command._command_base import CommandBase
+    from eventbraid.command._decision import Decision
+    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
+    from eventbraid.store import Appended
+
+C = TypeVar("C", bound="CommandBase")
+
+
+def with_states(command: C, states: States) -> C:
+    """Return a copy of a command whose handles have the states of their streams.
+
+    One command may be executed by several threads and tasks at once, and each execution
+    has its own states.
+    """
+    made = copy.copy(command)
+    vars(made)[STATES] = states
+    return made
+
+
+def keep_states(
+    cache: StateCache, states: States, decision: Decision, appended: Appended
+) -> None:
+    """Cache the states after the events that a command has committed.
+
+    Args:
+        cache: The cache of the executor.
+        states: The states on which the command decided.
+        decision: Its events.
+        appended: The result of its append.
+    """
+    written: dict[str, list[object]] = {}
+    for event, encoded in zip(decision.events, decision.encoded, strict=True):
+        stream = encoded.stream
+        if stream in written:
+            written[stream].append(event)
+        else:
+            written[stream] = [event]
+    for kind, streams in states.items():
+        for stream, found in streams.items():
+            if stream in written:
+                version = appended.versions[stream]
+                _keep(cache, kind, stream, found, written[stream], version)
+
+
+def _keep(
+    cache: StateCache,
+    kind: Kind,
+    stream: str,
+    decided_on: CachedState,
+    events: list[object],
+    version: int,
+) -> None:
+    # `decide` may have changed a state that was copied for it.
+    found = decided_on if decided_on[2] else cache.find(kind, stream)
+    if found is None or found[0] + len(events) != version:
+        return
+    state = found[1]
+    if kind.has_state:
+        apply = stream_of(kind, stream).apply
+        try:
+            for event in events:
+                if type(event) not in kind.foldable and not _is_foldable(kind, event):
+                    return
+                state = apply(state, event)
+        except Exception:  # noqa: BLE001 - whatever the kind's author raises
+            # The events are committed, so this execution has succeeded. The next
+            # command reads them, and raises the error with their place in the log.
+            cache.drop(kind, stream)
+            return
+        if state is None and not kind.may_be_none:
+            cache.drop(kind, stream)
+            return
+    cache.put(kind, stream, version, state, len(events))
+
+
+def _is_foldable(kind: Kind, event: object) -> bool:
+    """Return whether an event can be folded as it is, without its record.
+
+    The caller may change an event of a class that isn't frozen. Further writes
+    (``also=``) may have events that aren't of the kind; the next read refuses them.
+    """
+    made = cast("Any", type(event))
+    is_own = kind.events is None or made in kind.events
+    if is_own and is_frozen_class(made):
+        kind.foldable.add(made)
+    return made in kind.foldable
