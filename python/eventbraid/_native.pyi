@@ -68,8 +68,11 @@ class NewEvent:
         data: The body, at most 8 MiB; copied unless it is `bytes`.
         metadata: Facts about the event besides its body, at most 64 KiB.
         event_id: The event's id; if not given, one is generated when it is appended.
+        original_time: When the event happened, if that isn't when it is recorded; with
+            a time zone.
 
     Raises:
+        InvalidArgument: If the original time has no time zone.
         TypeError: If an argument is of another type.
 
     Example:
@@ -86,6 +89,7 @@ class NewEvent:
         *,
         metadata: Mapping[str, str] | None = None,
         event_id: UUID | EventId | None = None,
+        original_time: datetime | None = None,
     ) -> NewEvent: ...
     @property
     def stream(self) -> str:
@@ -102,6 +106,9 @@ class NewEvent:
     @property
     def event_id(self) -> UUID | None:
         """The id that was given, if any."""
+    @property
+    def original_time(self) -> datetime | None:
+        """When the event happened, in UTC, if the caller passed it."""
     @property
     def is_system(self) -> bool:
         """Whether the library created it, so that a ``$`` stream accepts it."""
@@ -127,9 +134,10 @@ class RecordedEvent:
         recorded_at: When it was appended, with a time zone; kept in whole microseconds.
         data: The body.
         metadata: Facts about the event besides its body.
+        original_time: When the event happened, if that isn't when it was recorded.
 
     Raises:
-        InvalidArgument: If a number or the time is out of range.
+        InvalidArgument: If a number or a time is out of range.
         TypeError: If an argument is of another type.
 
     Example:
@@ -152,6 +160,7 @@ class RecordedEvent:
         recorded_at: datetime,
         data: Buffer,
         metadata: Mapping[str, str] | None = None,
+        original_time: datetime | None = None,
     ) -> RecordedEvent: ...
     @property
     def stream(self) -> str:
@@ -171,6 +180,9 @@ class RecordedEvent:
     @property
     def recorded_at(self) -> datetime:
         """When it was appended, in UTC."""
+    @property
+    def original_time(self) -> datetime | None:
+        """When the event happened, in UTC, if its writer passed it; else None."""
     @property
     def metadata(self) -> Mapping[str, str]:
         """Facts about the event besides its body; read only."""

@@ -21,6 +21,7 @@ class Row:
     data: bytes
     metadata: dict[str, str]
     event_id: object
+    original_time: object
 
     @property
     def category(self):
@@ -55,7 +56,8 @@ class ModelStore:
         before = self.head()
         for e in events:
             place = (self.version(e.stream) + 1, self.head() + 1)
-            row = Row(e.stream, *place, e.type, e.data, dict(e.metadata), e.event_id)
+            facts = (e.data, dict(e.metadata), e.event_id, e.original_time)
+            row = Row(e.stream, *place, e.type, *facts)
             self.log.append(row)
         versions = {row.stream: row.version for row in self.log[before:]}
         if not versions:

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS event (
     event_id    BLOB NOT NULL,
     recorded_at TEXT NOT NULL,
     metadata    TEXT NOT NULL,
+    original_time TEXT,
     data        BLOB NOT NULL,
     category    TEXT AS (substr(stream, 1, instr(stream || '-', '-') - 1)),
     UNIQUE (stream, version)
@@ -48,7 +49,10 @@ CREATE TABLE IF NOT EXISTS request (
 );
 """
 
-COLUMNS = "stream, version, position, type, event_id, recorded_at, data, metadata"
+COLUMNS = (
+    "stream, version, position, type, event_id, recorded_at, data, metadata, "
+    "original_time"
+)
 VERSION = "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?"
 HEAD = "SELECT coalesce(max(position), 0) FROM event"
 PREFIX = "substr(CAST(stream AS BLOB), 1, length(:prefix)) = :prefix"
@@ -153,16 +157,18 @@ class SqliteStore:
             "event_id": (event.event_id or eb.store.uuid7()).bytes,
             "now": datetime.now(UTC).isoformat(timespec="microseconds"),
             "metadata": json.dumps(dict(event.metadata)),
+            "original_time": event.original_time and event.original_time.isoformat(),
             "data": event.data,
         }
         # The recorded times ascend, whatever the clock does.
         return self._db.execute(
             f"""INSERT INTO event
-                (stream, version, type, event_id, recorded_at, metadata, data)
+                (stream, version, type, event_id, recorded_at, metadata, original_time,
+                 data)
             VALUES (:stream, 1 + ({VERSION.replace("?", ":stream")}), :type, :event_id,
                 max(:now, coalesce((SELECT recorded_at FROM event
                                     WHERE position = ({HEAD})), '')),
-                :metadata, :data)""",
+                :metadata, :original_time, :data)""",
             row,
         ).lastrowid
 
@@ -437,7 +443,7 @@ def _filter(*, stream=None, prefix=None, category=None, types=None, system=False
 
 
 def _recorded(row):
-    stream, version, position, kind, event_id, recorded_at, data, metadata = row
+    stream, version, position, kind, event_id, recorded_at, data, metadata, at = row
     return eb.RecordedEvent(
         stream=stream,
         version=version,
@@ -447,4 +453,5 @@ def _recorded(row):
         recorded_at=datetime.fromisoformat(recorded_at),
         data=data,
         metadata=json.loads(metadata),
+        original_time=at and datetime.fromisoformat(at),
     )

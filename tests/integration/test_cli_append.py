@@ -13,6 +13,7 @@ import signal
 import sys
 import termios
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -85,7 +86,8 @@ def test_all_fields_arrive_as_they_were_written(directory):
     given = (
         '{"stream":"ünï=çødé","type":"漢字","data": {"n": 123456789012345678901.10 },'
         '"metadata":{"correlation_id":"c"},'
-        '"event_id":"01a210fb-a4b3-75b3-8a4c-a52a8ab2ce19"}\n'
+        '"event_id":"01a210fb-a4b3-75b3-8a4c-a52a8ab2ce19",'
+        '"original_time":"1997-08-02T14:00:00+02:00"}\n'
         '{"stream":"b","type":"t","data_base64":"AAH/"}\n'
         '{"stream":"b","type":"t","data":null}\n'
         '{"stream":"b","type":"t","data_base64":""}'
@@ -97,6 +99,7 @@ def test_all_fields_arrive_as_they_were_written(directory):
     assert first.data == b'{"n": 123456789012345678901.10 }'
     assert first.correlation_id == "c"
     assert str(first.event_id) == "01a210fb-a4b3-75b3-8a4c-a52a8ab2ce19"
+    assert first.original_time == datetime(1997, 8, 2, 12, tzinfo=UTC)
     assert [one.data for one in (second, third, fourth)] == [
         b"\x00\x01\xff",
         b"null",
@@ -107,16 +110,21 @@ def test_all_fields_arrive_as_they_were_written(directory):
 def test_what_read_prints_append_takes(directory, tmp_path):
     with eb.open(directory) as store:
         store.append([("a", "t", b'{"x": 1.10}'), ("b", "u", b"\xff"), ("a", "t", b"")])
+        time = datetime(1997, 8, 2, 12, tzinfo=UTC)
+        store.append([eb.NewEvent("a", "t", b"1", original_time=time)])
     printed = ran("read", directory, "--json").stdout
     assert (
         ran("append", tmp_path / "copy", "--create", given=printed).returncode
         == Exit.FINE
     )
-    known = [(e.stream, e.version, e.event_id, e.data) for e in events(directory)]
-    copied = [
-        (e.stream, e.version, e.event_id, e.data) for e in events(tmp_path / "copy")
-    ]
-    assert copied == known
+
+    def facts(event):
+        place = event.stream, event.version, event.event_id
+        return *place, event.data, event.original_time
+
+    assert list(map(facts, events(tmp_path / "copy"))) == list(
+        map(facts, events(directory))
+    )
 
 
 def test_commits_are_cut_by_size(directory):
@@ -288,6 +296,9 @@ BAD = {
     "a misspelt field": (b'{"stream":"a","type":"t","data":1,"meta":{}}', "`meta`"),
     "metadata of numbers": (b'{"stream":"a","type":"t","data":1,"metadata":{"a":1}}', "$.metadata"),
     "no UUID": (b'{"stream":"a","type":"t","data":1,"event_id":"7"}', "$.event_id"),
+    "no time": (b'{"stream":"a","type":"t","data":1,"original_time":"noon"}', "$.original_time"),
+    "no time zone": (b'{"stream":"a","type":"t","data":1,"original_time":"1997-08-02T14:00:00"}', "$.original_time"),
+    "no year in UTC": (b'{"stream":"a","type":"t","data":1,"original_time":"0001-01-01T00:00:00+02:00"}', "1 to 9999"),
     "an empty stream": (b'{"stream":"","type":"t","data":1}', "invalid stream"),
     "a control character": (b'{"stream":"a\\nb","type":"t","data":1}', "control character"),
     "an empty type": (b'{"stream":"a","type":"","data":1}', "invalid event type"),

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -35,7 +36,10 @@ streams = st.sampled_from(STREAMS)
 metadata = st.dictionaries(
     st.sampled_from(["k", "correlation_id", "é\n"]), st.text(max_size=5), max_size=2
 )
-event = st.tuples(streams, st.sampled_from(TYPES), st.binary(max_size=40), metadata)
+times = st.none() | st.datetimes(timezones=st.just(UTC))
+event = st.tuples(
+    streams, st.sampled_from(TYPES), st.binary(max_size=40), metadata, times
+)
 batches = st.lists(event, max_size=5)
 # An exact version is drawn as its distance from the one that is: most should hold.
 demands = st.one_of(
@@ -124,11 +128,17 @@ class StoresAgainstModel(RuleBasedStateMachine):
 
     def made(self, batch):
         made = []
-        for stream, kind, data, facts in batch:
+        for stream, kind, data, facts, time in batch:
             self.events += 1
-            event_id = UUID(int=self.events)
             made.append(
-                eb.NewEvent(stream, kind, data, metadata=facts, event_id=event_id)
+                eb.NewEvent(
+                    stream,
+                    kind,
+                    data,
+                    metadata=facts,
+                    event_id=UUID(int=self.events),
+                    original_time=time,
+                )
             )
         return made
 
@@ -153,7 +163,7 @@ class StoresAgainstModel(RuleBasedStateMachine):
     def append_much(self, stream, count, size):
         if self.model.head() > 1_000:
             return
-        events = self.made([(stream, "x", bytes(size), {})] * count)
+        events = self.made([(stream, "x", bytes(size), {}, None)] * count)
         self.agreed(lambda store: store.append(events))
 
     @rule(key=st.sampled_from(KEYS), batch=batches, checks=checks)
@@ -379,6 +389,7 @@ def shown(answer):
         return (
             *(answer.stream, answer.version, answer.position, answer.type),
             *(answer.data, dict(answer.metadata), answer.event_id),
+            answer.original_time,
         )
     if isinstance(answer, eb.Appended):
         versions = dict(answer.versions)

@@ -217,6 +217,26 @@ def test_events_of_a_class_without_equality_are_compared_by_their_content():
     )
 
 
+def test_original_times_are_given_and_compared():
+    import_of_history = datetime(1997, 8, 2, tzinfo=UTC)
+
+    class Times(eb.Command[tuple[str, ...], Deposited | Withdrawn]):
+        account: eb.Declared[Account]
+
+        def initial(self):
+            return ()
+
+        def apply(self, state, recorded, /):
+            return (*state, str(recorded.original_time or recorded.recorded_at))
+
+        def decide(self, state, /):
+            return ()
+
+    events = on(A, deposited(1), original_time=import_of_history), on(A, deposited(2))
+    outcome = given(*events).when(Times(account=A))
+    outcome.then().state(("1997-08-02 00:00:00+00:00", "2000-01-01 00:00:01+00:00"))
+
+
 # --- what doesn't hold
 
 

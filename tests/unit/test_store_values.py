@@ -6,9 +6,11 @@ The hazard: a value that changes under its reader, or that looks the same and is
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import pickle
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,6 +18,7 @@ import eventbraid as eb
 from eventbraid._native import EventId, traced_event
 
 EVENT_ID = uuid.UUID("0190b2c4-0000-7000-8000-000000000001")
+LONG_AGO = datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC)
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -26,6 +29,7 @@ def new_event(**changes):
         "data": b'{"by":"me"}',
         "metadata": {"b": "2", "a": "1"},
         "event_id": EVENT_ID,
+        "original_time": LONG_AGO,
         **changes,
     }
     return eb.NewEvent(
@@ -47,6 +51,7 @@ def recorded_event(**changes):
             "causation_id": "event-1",
             "by": "me",
         },
+        "original_time": LONG_AGO,
         **changes,
     }
     return eb.RecordedEvent(**facts)
@@ -73,6 +78,8 @@ OTHERS = [
             {"metadata": None},
             {"metadata": {"b": "2"}},
             {"event_id": None},
+            {"original_time": None},
+            {"original_time": NOON},
         )
     ],
     *[
@@ -86,6 +93,7 @@ OTHERS = [
             {"recorded_at": NOON + timedelta(microseconds=1)},
             {"data": b""},
             {"metadata": {}},
+            {"original_time": None},
         )
     ],
     *[
@@ -150,10 +158,72 @@ def test_a_new_event_shows_its_facts():
     )
     assert dict(event.metadata) == {"a": "1", "b": "2"}
     assert event.event_id == EVENT_ID
-    assert eval(repr(event), {"NewEvent": eb.NewEvent, "UUID": uuid.UUID}) == event
+    assert event.original_time == LONG_AGO
+    names = {"NewEvent": eb.NewEvent, "UUID": uuid.UUID, "datetime": dt}
+    assert eval(repr(event), names) == event
     bare = eb.NewEvent("a", "x", b"")
     assert (dict(bare.metadata), bare.event_id) == ({}, None)
+    assert bare.original_time is None
     assert repr(bare) == "NewEvent('a', 'x', b'')"
+
+
+BERLIN = timezone(timedelta(hours=2))
+
+
+class Precise(datetime):
+    """A time of a class that prints more than microseconds, like those of pandas."""
+
+    def isoformat(self, *arguments):
+        return super().isoformat(*arguments) + "000"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        datetime(1997, 8, 2, 14, tzinfo=BERLIN),
+        Precise(1997, 8, 2, 12, tzinfo=UTC),
+        datetime(1997, 8, 2, 12, tzinfo=ZoneInfo("Atlantic/Reykjavik")),
+    ],
+    ids=["offset", "subclass", "zone"],
+)
+def test_an_original_time_is_the_same_instant_in_utc(given):
+    for event in (
+        eb.NewEvent("a", "x", b"", original_time=given),
+        recorded_event(original_time=given),
+    ):
+        assert event.original_time == datetime(1997, 8, 2, 12, tzinfo=UTC)
+        assert event.original_time.tzinfo is UTC
+        assert type(event.original_time) is datetime
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        (
+            datetime(1997, 8, 2),  # noqa: DTZ001
+            eb.errors.InvalidArgument,
+            "original time.*no time zone",
+        ),
+        (datetime.min.replace(tzinfo=BERLIN), eb.errors.InvalidArgument, "1 to 9999"),
+        ("1997-08-02", TypeError, "original time must be a datetime, not str"),
+        (0, TypeError, "original time must be a datetime, not int"),
+    ],
+    ids=["naive", "before the year 1", "text", "number"],
+)
+def test_what_is_no_time_is_refused(given, error, match):
+    for make in (new_event, recorded_event):
+        with pytest.raises(error, match=match):
+            make(original_time=given)
+
+
+def test_an_original_time_is_no_metadata_and_metadata_is_no_original_time():
+    """A caller's key of this name is a key like any other."""
+    facts = {"original_time": "long ago", "\x1e": "\x1e"}
+    for make in (new_event, recorded_event):
+        for time in (LONG_AGO, None):
+            event = make(metadata=facts, original_time=time)
+            assert event.metadata == facts
+            assert event.original_time == time
 
 
 def test_a_new_event_keeps_what_mutable_bytes_were():
@@ -328,7 +398,7 @@ def test_a_recorded_event_keeps_the_moment_whatever_the_time_zone():
         ({"position": 2**64}, eb.errors.InvalidArgument),
         ({"version": "1"}, TypeError),
         ({"recorded_at": NOON.replace(year=1969)}, eb.errors.InvalidArgument),
-        ({"recorded_at": NOON.replace(tzinfo=None)}, TypeError),
+        ({"recorded_at": NOON.replace(tzinfo=None)}, eb.errors.InvalidArgument),
         ({"recorded_at": "now"}, TypeError),
     ],
 )

@@ -37,6 +37,7 @@ Fields of a line:
   data_base64   instead of data: bytes that are not JSON
   metadata      an object of texts; optional
   event_id      a UUID; optional
+  original_time when the event happened, with a time zone; optional
 The other fields of `read --json` (position, version, recorded_at) are ignored; any
 further field is refused. Blank lines are skipped.
 """

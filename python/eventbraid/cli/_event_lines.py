@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 from uuid import UUID
 
 import click
@@ -33,6 +34,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     data_base64: bytes | None = None
     metadata: dict[str, str] | None = None
     event_id: UUID | None = None
+    original_time: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     position: int | None = None
     version: int | None = None
     recorded_at: str | None = None
@@ -171,13 +173,17 @@ def _event(line: bytes) -> eb.NewEvent:
     with suppress(UnicodeDecodeError):
         line.decode()
         fields = _decoded(line)
-        return eb.NewEvent(
-            fields.stream,
-            fields.type,
-            _data(fields),
-            metadata=fields.metadata,
-            event_id=fields.event_id,
-        )
+        try:
+            return eb.NewEvent(
+                fields.stream,
+                fields.type,
+                _data(fields),
+                metadata=fields.metadata,
+                event_id=fields.event_id,
+                original_time=fields.original_time,
+            )
+        except eb.errors.InvalidArgument as error:
+            raise _NotAnEvent(str(error)) from None
     raise _NotAnEvent("it is not UTF-8")
 
 

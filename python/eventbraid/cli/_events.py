@@ -64,6 +64,8 @@ def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
         "recorded_at": recorded.recorded_at,
         "metadata": dict(recorded.metadata),
     }
+    if recorded.original_time is not None:
+        fields["original_time"] = recorded.original_time
     data = recorded.data
     if _is_json(data):
         # Not decoded and encoded again: numbers keep every digit. Line breaks and tabs

@@ -127,6 +127,7 @@ def json_option(text: str) -> Callable[[FC], FC]:
 EVENT_FIELDS = """\b
 Fields of an event with --json, one object per line:
   position, stream, version, type, event_id, recorded_at (UTC), metadata
-  data         the event's data, if that is JSON
-  data_base64  the event's data otherwise
+  original_time  when the event happened (UTC), if its writer passed that time
+  data           the event's data, if that is JSON
+  data_base64    the event's data otherwise
 """

@@ -198,6 +198,7 @@ def _copy(recorded: eb.RecordedEvent) -> eb.RecordedEvent:
         recorded_at=recorded.recorded_at,
         data=recorded.data,
         metadata=recorded.metadata,
+        original_time=recorded.original_time,
     )
 
 

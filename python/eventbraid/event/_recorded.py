@@ -92,6 +92,11 @@ class Recorded(Generic[E_co]):
         return self._raw.recorded_at
 
     @property
+    def original_time(self) -> datetime | None:
+        """When it happened, in UTC, if its writer passed that time; else None."""
+        return self._raw.original_time
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """Further facts about the event, besides its body; read only."""
         return self._raw.metadata

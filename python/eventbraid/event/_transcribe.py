@@ -30,6 +30,7 @@ from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import Self
     from uuid import UUID
 
@@ -213,6 +214,7 @@ def new_event(
     metadata: Mapping[str, str] | None = None,
     event_id: UUID | None = None,
     registry: EventRegistry = default_registry,
+    original_time: datetime | None = None,
 ) -> NewEvent:
     """Build the event to append to a stream from a typed event.
 
@@ -225,9 +227,12 @@ def new_event(
             reserved for the schema version.
         event_id: The event's id; by default, `append` generates one.
         registry: The registry of the class.
+        original_time: When the event happened, if that isn't when it is recorded: for
+            the import of history. It has a time zone, and readers get it in UTC.
 
     Raises:
-        InvalidArgument: The class isn't registered, or a value couldn't be read back.
+        InvalidArgument: The class isn't registered, a value couldn't be read back, or
+            the original time has no time zone.
         InvalidValue: A field isn't what its annotation says.
 
     Example:
@@ -251,7 +256,14 @@ def new_event(
         )
     if found.version != 1:
         metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
-    return NewEvent(stream, found.name, data, metadata=metadata, event_id=event_id)
+    return NewEvent(
+        stream,
+        found.name,
+        data,
+        metadata=metadata,
+        event_id=event_id,
+        original_time=original_time,
+    )
 
 
 def traced_event(

@@ -46,6 +46,7 @@ class StreamEvents:
         stream: The stream's id.
         events: The events, in order.
         metadata: The metadata of each of the events; `None` if it is unspecified.
+        original_time: The time at which they happened; `None` if it is unspecified.
         recorded_at: The time at which they were recorded; `None` if it is unspecified.
 
     Example:
@@ -61,6 +62,7 @@ class StreamEvents:
     stream: str
     events: tuple[object, ...]
     metadata: Mapping[str, str] | None = None
+    original_time: datetime | None = None
     recorded_at: datetime | None = None
 
 
@@ -69,6 +71,7 @@ def on(
     /,
     *events: E,
     metadata: Mapping[str, str] | None = None,
+    original_time: datetime | None = None,
     recorded_at: datetime | None = None,
 ) -> StreamEvents:
     """Name the stream of some events, for `given` and for `Outcome.then`.
@@ -80,6 +83,8 @@ def on(
         *events: The events, in order.
         metadata: The metadata of each of them. In `Outcome.then`, the events must have
             this metadata; without the argument it isn't compared.
+        original_time: The time at which each of them happened, if that isn't the time
+            at which it was recorded. In `Outcome.then`, it is compared like metadata.
         recorded_at: The time at which they were recorded; in `Outcome.then`, it has no
             effect.
 
@@ -111,7 +116,7 @@ def on(
                 f"the events of {type(stream).__name__} are {names}; give a NewEvent "
                 "for an event that another program has written",
             )
-    return StreamEvents(stream.id, events, metadata, recorded_at)
+    return StreamEvents(stream.id, events, metadata, original_time, recorded_at)
 
 
 def new_events(given: Iterable[object]) -> Iterator[tuple[NewEvent, datetime | None]]:
@@ -123,7 +128,12 @@ def new_events(given: Iterable[object]) -> Iterator[tuple[NewEvent, datetime | N
     for one in given:
         if isinstance(one, StreamEvents):
             for event in one.events:
-                new = new_event(one.stream, event, metadata=one.metadata)
+                new = new_event(
+                    one.stream,
+                    event,
+                    metadata=one.metadata,
+                    original_time=one.original_time,
+                )
                 yield new, one.recorded_at
         elif isinstance(one, Write):
             yield new_event(one.stream, one.event, metadata=one.metadata), None
@@ -181,6 +191,7 @@ class History:
                 recorded_at=self._clock(),
                 data=new.data,
                 metadata=new.metadata,
+                original_time=new.original_time,
             )
         )
 

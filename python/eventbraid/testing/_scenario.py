@@ -346,16 +346,20 @@ class Outcome(Generic[S]):
         if executed is None or executed.first_position is None:
             return
         recorded = self._history.events[executed.first_position - 1 :]
-        for (stream, event, metadata), one in zip(wanted, recorded, strict=False):
+        for (stream, event, expected), one in zip(wanted, recorded, strict=False):
             # The schema version is metadata that the library adds.
             actual = {key: held for key, held in one.metadata.items() if key != "v"}
-            if metadata is not None and dict(metadata) != actual:
-                shown = difference(
-                    lines_of_value(dict(metadata)), lines_of_value(actual), "written"
-                )
-                kind = type(event).__name__
+            wrong: tuple[object, object] | None = None
+            if expected.metadata is not None and dict(expected.metadata) != actual:
+                wrong = dict(expected.metadata), actual
+            elif expected.original_time not in {None, one.original_time}:
+                wrong = expected.original_time, one.original_time
+            if wrong is not None:
+                expected_lines, actual_lines = map(lines_of_value, wrong)
+                shown = difference(expected_lines, actual_lines, "written")
+                place = f"{type(event).__name__} on {stream}"
                 raise AssertionError(
-                    f"the metadata of {kind} on {stream} is another\n{shown}"
+                    f"the metadata or the original time of {place} is another\n{shown}"
                 )
 
     def __repr__(self) -> str:
@@ -369,19 +373,26 @@ class Outcome(Generic[S]):
         return f"<Outcome of {self._name}: {result}>"
 
 
-_Wanted = tuple[str, object, "Mapping[str, str] | None"]
+_Wanted = tuple[str, object, StreamEvents]
 
 
 def _typed(expected: Iterable[object]) -> Iterable[_Wanted]:
     """Return the events of some arguments, each with its stream and its metadata."""
     for one in expected:
         if isinstance(one, StreamEvents):
-            yield from ((one.stream, event, one.metadata) for event in one.events)
+            yield from ((one.stream, event, one) for event in one.events)
             continue
         history = History()
         for new, _ in new_events([one]):
             history.record(new)
-            yield new.stream, decode_event(history.events[-1]), new.metadata or None
+            event = decode_event(history.events[-1])
+            metadata = {key: held for key, held in new.metadata.items() if key != "v"}
+            time = new.original_time
+            yield (
+                new.stream,
+                event,
+                StreamEvents(new.stream, (event,), metadata or None, time),
+            )
 
 
 def _placed(wanted: Iterable[_Wanted]) -> Iterable[tuple[str, object]]:

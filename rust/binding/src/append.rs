@@ -305,7 +305,7 @@ impl EventObjects<'_> {
             event_type: utf8("event type", &self.event_type)?,
             event_id: event.and_then(NewEvent::id_bytes),
             metadata: event.map_or(b"", NewEvent::encoded_metadata),
-            library_metadata: b"",
+            library_metadata: event.map_or(b"", NewEvent::encoded_library_metadata),
             data: self.data.as_bytes(),
         })
     }

@@ -34,6 +34,7 @@ mod snapshot;
 mod store;
 mod stream_names;
 mod text;
+mod time;
 mod uuid;
 mod waiter;
 

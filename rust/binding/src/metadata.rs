@@ -1,10 +1,14 @@
 //! Metadata: a mapping of strings in Python, a JSON object with sorted keys in the log.
+//!
+//! The library's own metadata follows in a second object. It is not part of the content that an
+//! idempotency key identifies, and callers don't see it among their own.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyMappingProxy, PyTuple};
 use std::collections::BTreeMap;
 
 use crate::text::{string, utf8, wrong_type};
+use crate::time::{from_iso_text, iso_text};
 
 /// The number of characters that JSON adds to a key and its value, and to the whole object.
 const PUNCTUATION: usize = 6;
@@ -80,6 +84,49 @@ pub(crate) fn encode_trace(trace: &Trace<'_>) -> Box<[u8]> {
 fn push_text(json: &mut Vec<u8>, text: &str) {
     // This can't fail: every string has a form in JSON, and the buffer is in memory.
     let _ = serde_json::to_writer(json, text);
+}
+
+/// The byte before the library's metadata: the separator of JSON texts in RFC 7464. No JSON text
+/// contains it, not even between its tokens.
+const SEPARATOR: u8 = 0x1e;
+
+/// The key of the time at which an event happened, in the library's metadata.
+const ORIGINAL_TIME: &str = "original_time";
+
+/// Encode the library's metadata: the time at which an event happened, if the caller passed it.
+pub(crate) fn encode_library(original_time: Option<&Bound<'_, PyAny>>) -> PyResult<Box<[u8]>> {
+    let Some(time) = original_time else {
+        return Ok(Box::default());
+    };
+    let text = iso_text("original time", time)?;
+    let mut json = vec![SEPARATOR, b'{'];
+    push_text(&mut json, ORIGINAL_TIME);
+    json.push(b':');
+    push_text(&mut json, utf8("original time", &text)?);
+    json.push(b'}');
+    Ok(json.into_boxed_slice())
+}
+
+/// Divide the metadata of an event in the log into the caller's and the library's.
+pub(crate) fn split(metadata: &[u8]) -> (&[u8], &[u8]) {
+    match metadata.iter().position(|byte| *byte == SEPARATOR) {
+        Some(at) => metadata.split_at(at),
+        None => (metadata, b""),
+    }
+}
+
+/// Return the time at which an event happened, from the library's metadata.
+pub(crate) fn original_time<'py>(
+    py: Python<'py>,
+    library: &[u8],
+) -> Result<Option<Bound<'py, PyAny>>, String> {
+    let json = library.strip_prefix(&[SEPARATOR]).unwrap_or_default();
+    match decode(json)?.remove(ORIGINAL_TIME) {
+        None => Ok(None),
+        Some(text) => from_iso_text(py, &text)
+            .map(Some)
+            .map_err(|error| format!("its original time is invalid: {error}")),
+    }
 }
 
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);

@@ -17,8 +17,10 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 ///     data: The body, at most 8 MiB; copied unless it is `bytes`.
 ///     metadata: Facts about the event besides its body, at most 64 KiB.
 ///     event_id: The event's id; if not given, one is generated when it is appended.
+///     original_time: When the event happened, if that isn't when it is recorded; with a time zone.
 ///
 /// Raises:
+///     InvalidArgument: If the original time has no time zone.
 ///     TypeError: If an argument is of another type.
 ///
 /// Example:
@@ -31,6 +33,8 @@ pub(crate) struct NewEvent {
     event_type: Py<PyString>,
     data: Py<PyBytes>,
     metadata: Box<[u8]>,
+    /// The metadata that the library adds, in the form in which it follows the caller's.
+    library_metadata: Box<[u8]>,
     event_id: Option<[u8; 16]>,
     /// Whether the event may be appended to a system stream.
     is_system: bool,
@@ -39,13 +43,14 @@ pub(crate) struct NewEvent {
 #[pymethods]
 impl NewEvent {
     #[new]
-    #[pyo3(signature = (stream, r#type, data, *, metadata=None, event_id=None))]
+    #[pyo3(signature = (stream, r#type, data, *, metadata=None, event_id=None, original_time=None))]
     fn new(
         stream: &Bound<'_, PyAny>,
         r#type: &Bound<'_, PyAny>,
         data: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyAny>>,
         event_id: Option<&Bound<'_, PyAny>>,
+        original_time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (stream, event_type) = (string("stream", stream)?, string("event type", r#type)?);
         utf8("stream", stream)?;
@@ -65,6 +70,7 @@ impl NewEvent {
                 .map(metadata::encode)
                 .transpose()?
                 .unwrap_or_default(),
+            library_metadata: metadata::encode_library(original_time)?,
             event_id: event_id.map(bytes_from_uuid).transpose()?,
             is_system: false,
         })
@@ -102,6 +108,12 @@ impl NewEvent {
         self.event_id.map(|id| uuid_from_bytes(py, id)).transpose()
     }
 
+    /// When the event happened, in UTC, if the caller passed it.
+    #[getter]
+    fn original_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        metadata::original_time(py, &self.library_metadata).map_err(EventbraidError::new_err)
+    }
+
     /// Whether the library created it, so that it may be appended to a system stream.
     #[getter(is_system)]
     fn get_is_system(&self) -> bool {
@@ -132,6 +144,9 @@ impl NewEvent {
         if let Some(id) = self.event_id(py)? {
             repr = format!("{repr}, event_id={}", id.repr()?);
         }
+        if let Some(time) = self.original_time(py)? {
+            repr = format!("{repr}, original_time={}", time.repr()?);
+        }
         Ok(repr + ")")
     }
 
@@ -153,6 +168,7 @@ impl NewEvent {
         let keywords = PyDict::new(py);
         keywords.set_item("metadata", self.metadata(py)?.call_method0("copy")?)?;
         keywords.set_item("event_id", self.event_id(py)?)?;
+        keywords.set_item("original_time", self.original_time(py)?)?;
         Ok((
             (self.stream(py), self.event_type(py), self.data(py)),
             keywords,
@@ -183,18 +199,33 @@ fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
     PyBytes::new(data.py(), data.as_bytes())
 }
 
-type Facts<'a> = (&'a str, &'a str, &'a [u8], &'a [u8], Option<[u8; 16]>);
+type Facts<'a> = (
+    &'a str,
+    &'a str,
+    &'a [u8],
+    &'a [u8],
+    &'a [u8],
+    Option<[u8; 16]>,
+);
 
 impl NewEvent {
     /// Create the event of a (stream, type, data) tuple whose body carries metadata.
     pub(crate) fn of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, Self>> {
         let (stream, kind, data) = (tuple.get_item(0)?, tuple.get_item(1)?, tuple.get_item(2)?);
-        Bound::new(tuple.py(), Self::new(&stream, &kind, &data, None, None)?)
+        Bound::new(
+            tuple.py(),
+            Self::new(&stream, &kind, &data, None, None, None)?,
+        )
     }
 
     /// The metadata as it is stored in the log.
     pub(crate) fn encoded_metadata(&self) -> &[u8] {
         &self.metadata
+    }
+
+    /// The metadata that the library adds, as it is stored in the log.
+    pub(crate) fn encoded_library_metadata(&self) -> &[u8] {
+        &self.library_metadata
     }
 
     /// The id that was given, if any, as bytes.
@@ -213,6 +244,7 @@ impl NewEvent {
             self.event_type.to_str(py)?,
             self.data.as_bytes(py),
             &self.metadata,
+            &self.library_metadata,
             self.event_id,
         ))
     }
@@ -228,6 +260,7 @@ pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
         event_type: event.event_type.clone_ref(py),
         data: event.data.clone_ref(py),
         metadata: event.metadata.clone(),
+        library_metadata: event.library_metadata.clone(),
         event_id: event.event_id,
         is_system: true,
     }
@@ -262,6 +295,7 @@ pub(crate) fn traced_event(
         event_type: plain(r#type)?,
         data: exact(data.clone()).unbind(),
         metadata,
+        library_metadata: Box::default(),
         event_id: event_id.map(bytes_from_uuid).transpose()?,
         is_system: false,
     })

@@ -3,17 +3,14 @@
 use eventbraid_engine::Recorded;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBytes, PyDateTime, PyDelta, PyDict, PyList, PyMappingProxy, PyString, PyTzInfo,
-};
+use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyMappingProxy, PyString};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::{EventDecodeError, InvalidArgument};
 use crate::metadata;
-use crate::once::{Name, get_or_fill};
 use crate::text::{argument_text, bytes, string, utf8};
+use crate::time::{from_micros, micros_since_epoch};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
 /// An event in the log. Immutable; each field is converted when it is read.
@@ -30,9 +27,10 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 ///     recorded_at: When it was appended, with a time zone; kept in whole microseconds.
 ///     data: The body.
 ///     metadata: Facts about the event besides its body.
+///     original_time: When the event happened, if that isn't when it was recorded.
 ///
 /// Raises:
-///     InvalidArgument: If a number or the time is out of range.
+///     InvalidArgument: If a number or a time is out of range.
 ///     TypeError: If an argument is of another type.
 ///
 /// Example:
@@ -67,7 +65,7 @@ struct Constructed {
 #[pymethods]
 impl RecordedEvent {
     #[new]
-    #[pyo3(signature = (*, stream, version, position, r#type, event_id, recorded_at, data, metadata=None))]
+    #[pyo3(signature = (*, stream, version, position, r#type, event_id, recorded_at, data, metadata=None, original_time=None))]
     #[expect(clippy::too_many_arguments, reason = "an event has so many facts")]
     fn new(
         stream: &Bound<'_, PyAny>,
@@ -78,18 +76,21 @@ impl RecordedEvent {
         recorded_at: &Bound<'_, PyDateTime>,
         data: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyAny>>,
+        original_time: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let metadata = metadata
+            .map(metadata::encode)
+            .transpose()?
+            .unwrap_or_default();
+        let library = metadata::encode_library(original_time)?;
         Ok(Self(Source::Constructed(Box::new(Constructed {
             stream: utf8("stream", string("stream", stream)?)?.into(),
             version: number("version", version)?,
             position: number("position", position)?,
             event_type: utf8("event type", string("event type", r#type)?)?.into(),
             event_id: bytes_from_uuid(event_id)?,
-            recorded_at_micros: micros_since_epoch(recorded_at)?,
-            metadata: metadata
-                .map(metadata::encode)
-                .transpose()?
-                .unwrap_or_default(),
+            recorded_at_micros: recorded_micros(recorded_at)?,
+            metadata: [metadata, library].concat().into(),
             data: bytes("data", data)?.as_bytes().into(),
         }))))
     }
@@ -134,11 +135,15 @@ impl RecordedEvent {
     /// When it was appended, in UTC.
     #[getter]
     fn recorded_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let micros = self.recorded_at_micros();
-        let (days, seconds) = (micros / MICROS_A_DAY, micros / 1_000_000 % SECONDS_A_DAY);
-        let part = |number: u64| i32::try_from(number).map_err(PyOverflowError::new_err);
-        let (days, seconds, micros) = (part(days)?, part(seconds)?, part(micros % 1_000_000)?);
-        epoch(py)?.add(PyDelta::new(py, days, seconds, micros, false)?)
+        let micros = i64::try_from(self.recorded_at_micros()).map_err(PyOverflowError::new_err)?;
+        from_micros(py, micros)
+    }
+
+    /// When the event happened, in UTC, if its writer passed it; else None.
+    #[getter]
+    fn original_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (_, library) = metadata::split(self.metadata_bytes());
+        metadata::original_time(py, library).map_err(|reason| self.undecodable(reason))
     }
 
     /// Facts about the event besides its body; read only.
@@ -216,6 +221,7 @@ impl RecordedEvent {
         keywords.set_item("recorded_at", self.recorded_at(py)?)?;
         keywords.set_item("data", self.data(py))?;
         keywords.set_item("metadata", self.metadata(py)?.call_method0("copy")?)?;
+        keywords.set_item("original_time", self.original_time(py)?)?;
         Ok(((), keywords))
     }
 }
@@ -301,10 +307,13 @@ impl RecordedEvent {
     }
 
     fn metadata_map(&self) -> PyResult<BTreeMap<String, String>> {
-        metadata::decode(self.metadata_bytes()).map_err(|reason| {
-            let (kind, stream) = (self.type_str().to_owned(), self.stream_str().to_owned());
-            EventDecodeError::new_err((kind, stream, self.position(), reason))
-        })
+        let (caller, _) = metadata::split(self.metadata_bytes());
+        metadata::decode(caller).map_err(|reason| self.undecodable(reason))
+    }
+
+    fn undecodable(&self, reason: String) -> PyErr {
+        let (kind, stream) = (self.type_str().to_owned(), self.stream_str().to_owned());
+        EventDecodeError::new_err((kind, stream, self.position(), reason))
     }
 }
 
@@ -325,9 +334,6 @@ pub(crate) fn list(py: Python<'_>, events: Vec<Recorded>) -> PyResult<Bound<'_, 
             .map(|recorded| RecordedEvent(Source::Log(recorded))),
     )
 }
-
-const SECONDS_A_DAY: u64 = 86_400;
-const MICROS_A_DAY: u64 = SECONDS_A_DAY * 1_000_000;
 
 /// Maximum number of bytes of a body in the `repr` of an event. A longer body is shortened to that
 /// many bytes, followed by its length.
@@ -351,29 +357,12 @@ fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
-static FLOORDIV: Name = Name::new("__floordiv__");
-
-fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
-    let py = time.py();
-    let microsecond = PyDelta::new(py, 0, 0, 1, false)?;
-    let since = time
-        .sub(epoch(py)?)?
-        .call_method1(FLOORDIV.get(py)?, (microsecond,))?;
-    since.extract::<u64>().map_err(|_| {
+fn recorded_micros(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
+    u64::try_from(micros_since_epoch("recorded_at", time)?).map_err(|_| {
         InvalidArgument::new_err((
             "recorded_at",
             argument_text(time),
             "it must be 1970 or later",
         ))
     })
-}
-
-fn epoch(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static EPOCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let epoch = get_or_fill(&EPOCH, py, || {
-        let utc = PyTzInfo::utc(py)?;
-        let epoch = PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?;
-        Ok(epoch.into_any().unbind())
-    })?;
-    Ok(epoch.bind(py))
 }

@@ -6,6 +6,7 @@ which stream stood in its way.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
@@ -197,6 +198,21 @@ class AppendingContract(ContractCase):
         assert await store.version("a") == await store.version("b") == 2
         assert await store.committed("k") == again
         assert await store.committed("unknown") is None
+
+    async def test_rule_10_original_times_are_not_part_of_the_content(
+        self, store: StoreUnderTest
+    ) -> None:
+        """The same key with another original time is the same request.
+
+        A program that repeats a request may have read its clock anew.
+        """
+        first = datetime(1997, 8, 2, tzinfo=UTC)
+        for number, time in enumerate([first, first + timedelta(days=1), None]):
+            event = eb.NewEvent("a", "x", b"1", original_time=time)
+            done = await store.append([event], idempotency_key="k")
+            assert done.replayed is (number > 0)
+        [recorded] = await listed(store.read_all())
+        assert recorded.original_time == first
 
     @pytest.mark.parametrize(
         ("events", "expect"),

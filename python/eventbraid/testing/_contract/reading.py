@@ -5,6 +5,7 @@ The hazard: a read that skips an event, gives it twice, or mixes two states of t
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -366,7 +367,13 @@ class ReadingContract(ContractCase):
         self, store: StoreUnderTest
     ) -> None:
         """A stream, a snapshot, the log and a subscription give the same event."""
-        event = eb.NewEvent("a", "unheard.of", b"\xff", metadata={"k": "v"})
+        event = eb.NewEvent(
+            "a",
+            "unheard.of",
+            b"\xff",
+            metadata={"k": "v"},
+            original_time=datetime(1997, 8, 2, tzinfo=UTC),
+        )
         await store.append([event])
         [one] = await listed(store.read_all())
         [two] = await listed(store.read_stream("a"))
@@ -375,6 +382,27 @@ class ReadingContract(ContractCase):
             four = await anext(aiter(subscription))
         assert one == two == three == four
         assert (one.type, one.data) == ("unheard.of", b"\xff")
+
+    async def test_rule_17_an_original_time_comes_back_in_utc(
+        self, store: StoreUnderTest
+    ) -> None:
+        """The time at which an event happened is read beside that of its recording."""
+        berlin = timezone(timedelta(hours=2))
+        times = [
+            datetime(1997, 8, 2, 12, 30, 0, 123456, berlin),
+            datetime(1, 1, 1, tzinfo=UTC),
+            datetime.max.replace(tzinfo=UTC),
+            None,
+        ]
+        await store.append(
+            [eb.NewEvent("a", "x", b"", original_time=time) for time in times]
+        )
+        found = await listed(store.read_all())
+        assert [one.original_time for one in found] == times
+        zones = [one.original_time.tzinfo for one in found if one.original_time]
+        assert zones == [UTC] * 3
+        assert all(one.metadata == {} for one in found)
+        assert all(one.recorded_at.year > 1997 for one in found)
 
     @pytest.mark.parametrize("stream", ["", "s" * 256, "a\n", "a\ud800"], ids=ascii)
     async def test_rule_12_streams_that_can_not_be_are_not_read_either(
