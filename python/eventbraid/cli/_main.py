@@ -11,6 +11,7 @@ from eventbraid.cli._append import append
 from eventbraid.cli._exit import Exit, explain
 from eventbraid.cli._read import read
 from eventbraid.cli._saga import saga
+from eventbraid.cli._schema import schema
 from eventbraid.cli._stats import stats
 from eventbraid.cli._streams import streams
 from eventbraid.cli._tail import tail
@@ -90,5 +91,16 @@ def eventbraid() -> None:
     """The embedded event store whose commands span many streams."""
 
 
-for command in (append, bench, demo, read, saga, stats, streams, tail, verify):
+for command in (
+    append,
+    bench,
+    demo,
+    read,
+    saga,
+    schema,
+    stats,
+    streams,
+    tail,
+    verify,
+):
     eventbraid.add_command(command)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from eventbraid.event._decoder import EventDecoder, OnUndecodable, UndecodedEvent
 from eventbraid.event._define import event, register_event
 from eventbraid.event._define_upcaster import upcaster
+from eventbraid.event._event_schema import event_schema, schema_of_text, schema_text
 from eventbraid.event._recorded import Recorded
-from eventbraid.event._registry import EventRegistry
+from eventbraid.event._registry import EventRegistry, default_registry
+from eventbraid.event._schema_changes import SchemaChange, schema_changes
 from eventbraid.event._transcribe import (
     decode_event,
     encode_event,
@@ -21,14 +23,20 @@ __all__ = [
     "EventRegistry",
     "OnUndecodable",
     "Recorded",
+    "SchemaChange",
     "UndecodedEvent",
     "UpcastEvent",
     "decode_event",
+    "default_registry",
     "encode_event",
     "event",
+    "event_schema",
     "event_type",
     "event_types",
     "new_event",
     "register_event",
+    "schema_changes",
+    "schema_of_text",
+    "schema_text",
     "upcaster",
 ]
