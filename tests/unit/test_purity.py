@@ -110,7 +110,7 @@ def test_an_impure_call_is_reported_with_its_place(method, reason):
     assert str(refusal).startswith(f"Impure.{method}() is not pure: it {reason}, ")
     assert f"{HERE}:" in str(refusal)
     assert "pass the value as a field of the command" in str(refusal)
-    assert (refusal.command, refusal.method) == ("Impure", method)
+    assert (refusal.owner, refusal.method) == ("Impure", method)
 
 
 def test_a_connection_is_input_and_output():
@@ -314,6 +314,137 @@ class Sum:
     @functools.cached_property
     def doubled(self):
         return 2
+
+
+# --- folds of streams
+
+
+class Kept(eb.Stream[Counted, dict], category="kept"):
+    def initial(self):
+        return {}
+
+    def apply(self, state, event, /):
+        return state | {name: state.get(name, 0) + 1 for name in event.by}
+
+
+KEPT = on(Kept("kept-1"), Counted(["a"]))
+
+
+def kind_of(apply=None, initial=None) -> type[eb.Stream]:
+    """A kind of stream like `Kept`, with other functions."""
+
+    class Other(eb.Stream[Counted, dict], category="kept"):
+        def initial(self):
+            return {} if initial is None else initial()
+
+        def apply(self, state, event, /):
+            return (
+                Kept.apply(self, state, event) if apply is None else apply(state, event)
+            )
+
+    return Other
+
+
+def reading(kind, *, discover=None, decide=None):
+    """A command that reads a stream of a kind."""
+    body = {"__annotations__": {"kept": eb.Declared[kind]}, "__module__": __name__}
+    body["decide"] = decide or (lambda self: ())
+    if discover is not None:
+        body["discover"] = discover
+    return type("Reads", (eb.Command,), body)(kept="kept-1")
+
+
+def test_a_pure_kind_passes():
+    check_purity(reading(Kept), KEPT, KEPT)
+
+
+def test_the_fold_of_a_kind_may_change_neither_argument():
+    def change_state(state, event):
+        state["a"] = 1
+        return state
+
+    def change_event(state, event):
+        event.by.append("b")
+        return state
+
+    place = "(test.tally.counted, version 1 of 'kept-1')"
+    for apply, reason in (
+        (change_state, f"changes the state that it is called with {place}"),
+        (change_event, f"changes an event {place}"),
+    ):
+        kind = kind_of(apply)
+        with pytest.raises(ImpureCommand) as raised:
+            check_purity(reading(kind), KEPT)
+        assert str(raised.value).startswith(f"Other.apply() is not pure: it {reason}; ")
+
+
+def test_an_impure_call_in_the_fold_of_a_kind_is_reported():
+    def read_clock(state, event):
+        time.time()
+        return state
+
+    def draw():
+        random.random()
+        return {}
+
+    for kind, method in (
+        (kind_of(read_clock), "apply"),
+        (kind_of(initial=draw), "initial"),
+    ):
+        with pytest.raises(ImpureCommand) as raised:
+            check_purity(reading(kind), KEPT)
+        assert (raised.value.owner, raised.value.method) == ("Other", method)
+        assert "record the value in the event" in str(raised.value)
+
+
+def test_the_fold_of_a_discovered_kind_is_checked_too():
+    kind = kind_of(lambda state, event: [time.time(), state][1])
+
+    class Finds(eb.Command):
+        tally: eb.Declared[Tally]
+
+        def discover(self):
+            return [kind("kept-1")]
+
+        def decide(self):
+            return ()
+
+    with pytest.raises(ImpureCommand, match=r"Other\.apply\(\) is not pure: it reads"):
+        check_purity(Finds(tally="tally-1"), KEPT)
+
+
+def test_a_fold_that_depends_on_more_than_its_events_is_found():
+    count = iter(range(100))
+    kind = kind_of(lambda state, event: {"n": next(count)})
+    with pytest.raises(
+        ImpureCommand, match=r"Other\.apply\(\).*another state each time"
+    ):
+        check_purity(reading(kind), KEPT)
+
+
+def test_decide_and_discover_may_not_change_the_state_of_a_stream():
+    def change(self):
+        self.kept.state["b"] = 1
+        return ()
+
+    for options, method in (
+        ({"decide": change}, "decide"),
+        ({"discover": change}, "discover"),
+    ):
+        with pytest.raises(ImpureCommand) as raised:
+            check_purity(reading(Kept, **options), KEPT)
+        assert (raised.value.owner, raised.value.method) == ("Reads", method)
+        assert "changes the state" in str(raised.value)
+
+
+def test_impure_calls_of_a_command_on_states_are_reported():
+    def decide(self):
+        yield self.kept.write(Counted([str(uuid.uuid4())]))
+
+    with pytest.raises(
+        ImpureCommand, match=r"Reads\.decide\(\) is not pure: it uses random"
+    ):
+        check_purity(reading(Kept, decide=decide), KEPT)
 
 
 # --- what is allowed

@@ -37,6 +37,54 @@ LIMIT = Limit("limit-eu")
 GROUP = Group("group-1")
 
 
+class Purse(eb.Stream[Deposited | Withdrawn, Money], category="purse"):
+    """A kind of stream with a state of its own."""
+
+    def initial(self):
+        return Money(0)
+
+    def apply(self, state, event, /):
+        match event:
+            case Deposited(amount):
+                return state + amount
+            case Withdrawn(amount):
+                return state - amount
+
+
+class Pay(eb.Command):
+    source: eb.Declared[Purse]
+    target: eb.Declared[Purse]
+    amount: Money
+
+    def decide(self):
+        left = self.source.state
+        eb.require(left >= self.amount, "insufficient_funds", left=left)
+        yield self.source.write(Withdrawn(self.amount))
+        yield self.target.write(Deposited(self.amount))
+
+
+class PayEach(eb.Command):
+    """Pays every purse that its members name: discovered, not declared."""
+
+    group: eb.Declared[Group]
+    members: tuple[str, ...]
+
+    def discover(self):
+        return [Purse(member) for member in self.members]
+
+    def decide(self):
+        for member in self.members:
+            purse = self.discovered(Purse(member))
+            yield purse.write(Deposited(Money(purse.state + Money(1))))
+
+
+MIA, BEN = Purse("purse-mia"), Purse("purse-ben")
+
+
+def pay(amount=70):
+    return Pay(source=MIA, target=BEN, amount=Money(amount))
+
+
 def transfer(amount=70):
     return Transfer(source=A, target=B, limit=LIMIT, amount=Money(amount))
 
@@ -220,7 +268,7 @@ def test_events_of_a_class_without_equality_are_compared_by_their_content():
 def test_original_times_are_given_and_compared():
     import_of_history = datetime(1997, 8, 2, tzinfo=UTC)
 
-    class Times(eb.Command[tuple[str, ...], Deposited | Withdrawn]):
+    class Times(eb.StatefulCommand[tuple[str, ...], Deposited | Withdrawn]):
         account: eb.Declared[Account]
 
         def initial(self):
@@ -235,6 +283,59 @@ def test_original_times_are_given_and_compared():
     events = on(A, deposited(1), original_time=import_of_history), on(A, deposited(2))
     outcome = given(*events).when(Times(account=A))
     outcome.then().state(("1997-08-02 00:00:00+00:00", "2000-01-01 00:00:01+00:00"))
+
+
+# --- states of streams
+
+
+def test_a_command_decides_on_the_states_of_its_streams():
+    full = given(on(MIA, deposited(60), deposited(40)), on(BEN, deposited(5)))
+    full.state(MIA, Money(100)).state(BEN, Money(5))
+    paid = full.when(pay()).then(on(MIA, withdrawn(70)), on(BEN, deposited(70)))
+    paid.state(MIA, Money(30)).state(BEN, Money(75))
+    paid.when(pay()).rejected("insufficient_funds", left=Money(30)).state(
+        MIA, Money(30)
+    )
+
+
+def test_discovered_streams_have_their_states():
+    each = PayEach(group=GROUP, members=(MIA.id, BEN.id))
+    outcome = given(on(BEN, deposited(5))).when(each)
+    outcome.then(on(MIA, deposited(1)), on(BEN, deposited(6))).state(BEN, Money(11))
+
+
+def test_keys_are_known_to_commands_on_states():
+    once = given(on(MIA, deposited(100))).when(pay(), idempotency_key="k")
+    again = once.when(pay(), idempotency_key="k").replayed()
+    again.then(on(MIA, withdrawn(70)), on(BEN, deposited(70)))
+    with pytest.raises(eb.errors.IdempotencyMismatch):
+        once.when(pay(71), idempotency_key="k")
+
+
+def test_another_state_of_a_stream_is_shown():
+    for shown in (given().state, given().when(pay()).state):
+        message = message_of(lambda shown=shown: shown(MIA, Money(1)))
+        assert message.splitlines() == [
+            "the state of Purse('purse-mia') is another",
+            "- expected, + folded:",
+            "- Money(1)",
+            "+ Money(0)",
+        ]
+
+
+def test_a_state_that_there_is_not_is_refused_with_the_remedy():
+    refused = eb.errors.InvalidArgument
+    with pytest.raises(refused, match="Account has no state; define initial"):
+        given().state(A, 1)
+    with pytest.raises(refused, match=r"Pay has no state of its own; name the stream"):
+        given().when(pay()).state(Money(1))
+    with pytest.raises(refused, match="give a stream by its kind"):
+        given().state("purse-mia", Money(1))
+
+
+def test_a_fold_that_fails_is_reported_with_its_place():
+    with pytest.raises(eb.errors.FoldError, match="purse-mia"):
+        given(on(MIA, withdrawn(1))).when(pay())
 
 
 # --- what doesn't hold
@@ -360,16 +461,20 @@ def test_wrong_arguments_are_refused_with_the_remedy(call, match):
 
 
 amounts = st.integers(1, 100).map(Money)
+purses = st.sampled_from([MIA, BEN])
 histories = st.lists(
     st.one_of(
         st.builds(on, st.sampled_from([A, B]), st.builds(Deposited, amounts)),
         st.builds(on, st.sampled_from([A, B]), st.builds(Withdrawn, amounts)),
+        st.builds(on, purses, st.builds(Deposited, amounts)),
         st.builds(on, st.just(LIMIT), st.builds(LimitSet, amounts)),
         st.builds(on, st.just(GROUP), st.builds(Joined, st.sampled_from([A.id, B.id]))),
     ),
     max_size=12,
 )
 commands = st.one_of(
+    st.builds(pay, st.integers(1, 100)),
+    st.just(PayEach(group=GROUP, members=(MIA.id, BEN.id))),
     st.builds(transfer, st.integers(1, 100)),
     st.builds(lambda m: PayAll(group=GROUP, amount=m), amounts),
     st.builds(lambda m: Deposit(account=A, amount=m), amounts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from eventbraid.command import Stream, Write
 from eventbraid.errors import (
@@ -67,7 +67,7 @@ class StreamEvents:
 
 
 def on(
-    stream: Stream[E],
+    stream: Stream[E, Any],
     /,
     *events: E,
     metadata: Mapping[str, str] | None = None,
@@ -157,7 +157,6 @@ class History:
     def __init__(self) -> None:
         """Begin without events."""
         self.events: list[RecordedEvent] = []
-        self.appended: list[NewEvent] = []
         self._clock = ManualClock(step=SECOND)
         self._ids = SequentialIds(self._clock)
         self._results: dict[str, tuple[bytes | None, Appended]] = {}
@@ -220,8 +219,7 @@ class History:
         if failures:
             raise VersionConflict(failures)
         before = len(self.events)
-        self.appended = list(events)
-        for new in self.appended:
+        for new in events:
             self.record(new)
         result = self._result(before)
         if idempotency_key is not None:

@@ -6,10 +6,10 @@ as in production: discovery, the checks of the decision, idempotency keys.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
-from eventbraid.command import Executor, StatefulCommand
-from eventbraid.command._evaluation import Evaluation
+from eventbraid.command import Command, Executor, StatefulCommand, Stream
+from eventbraid.command._evaluation import Evaluation, stream_state
 from eventbraid.errors import CommandRejected, InvalidArgument
 from eventbraid.event import decode_event, new_event
 from eventbraid.testing._difference import (
@@ -22,12 +22,25 @@ from eventbraid.testing._purity import check_on_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Never, Unpack
 
-    from eventbraid.command import Executed, Write
+    from eventbraid.command import AnyCommand, Executed, Write
     from eventbraid.store import Expectation, NewEvent
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+_MISSING = object()
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """The options of `Executor.execute` that a test may pass to `Given.when`."""
+
+    idempotency_key: str | None
+    metadata: Mapping[str, str] | None
+    also: Iterable[Write]
+    expect: Mapping[str, Expectation] | None
+
 
 # unittest leaves the frames of such a module out of the traceback.
 __unittest = True
@@ -54,26 +67,26 @@ def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -
         >>> @eb.event("doc.safe.emptied")
         ... class Emptied:
         ...     coins: int
-        >>> class Safe(eb.Stream[Filled | Emptied], category="safe"): ...
-        >>> class Empty(eb.StatefulCommand[int, Filled | Emptied]):
-        ...     safe: eb.Declared[Safe]
-        ...
+        >>> class Safe(eb.Stream[Filled | Emptied, int], category="safe"):
         ...     def initial(self):
         ...         return 0
         ...
-        ...     def apply(self, state, recorded, /):
-        ...         match recorded.event:
+        ...     def apply(self, state, event, /):
+        ...         match event:
         ...             case Filled(coins):
         ...                 return state + coins
         ...             case Emptied(coins):
         ...                 return state - coins
+        >>> class Empty(eb.Command):
+        ...     safe: eb.Declared[Safe]
         ...
-        ...     def decide(self, state, /):
-        ...         eb.require(state > 0, "empty")
-        ...         yield self.safe.write(Emptied(state))
+        ...     def decide(self):
+        ...         eb.require(self.safe.state > 0, "empty")
+        ...         yield self.safe.write(Emptied(self.safe.state))
         >>> safe = Safe("safe-1")
         >>> full = given(on(safe, Filled(5), Filled(7)))
-        >>> full.when(Empty(safe=safe)).then(on(safe, Emptied(12))).state(0)
+        >>> emptied = full.when(Empty(safe=safe))
+        >>> emptied.then(on(safe, Emptied(12))).state(safe, 0)
         <Outcome of Empty: 1 event>
         >>> given().when(Empty(safe=safe)).rejected("empty")
         <Outcome of Empty: rejected: empty>
@@ -98,26 +111,25 @@ class Given:
         self._history = history
         self._check_purity = check_purity
 
+    @overload
     def when(
-        self,
-        command: StatefulCommand[S, Any],
-        /,
-        *,
-        idempotency_key: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        also: Iterable[Write] = (),
-        expect: Mapping[str, Expectation] | None = None,
-    ) -> Outcome[S]:
+        self, command: StatefulCommand[S, Any], /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[S]: ...
+    @overload
+    def when(
+        self, command: Command, /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[Never]: ...
+    def when(
+        self, command: AnyCommand, /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[Any]:
         """Execute a command on these events.
 
         The events of this object stay as they are, so it may begin several tests.
 
         Args:
             command: The command.
-            idempotency_key: The key of the request, as for `Executor.execute`.
-            metadata: The metadata of the command's events.
-            also: Further writes of the same commit.
-            expect: Further expectations of the same commit.
+            **options: ``idempotency_key``, ``metadata``, ``also`` and ``expect``, as
+                for `Executor.execute`.
 
         Returns:
             The outcome, to be compared with what is expected.
@@ -127,30 +139,39 @@ class Given:
             Exception: Whatever `Executor.execute` raises, except a rejection.
         """
         __tracebackhide__ = True
-        if not isinstance(command, StatefulCommand):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(command, Command | StatefulCommand):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(
                 "command",
                 type(command).__name__,
                 "give an instance of a command's class",
             )
         history = self._history.copy()
-        is_known = idempotency_key is not None and history.committed(idempotency_key)
+        key = options.get("idempotency_key")
+        is_known = key is not None and history.committed(key) is not None
         if self._check_purity and not is_known:
             check_on_history(command, history)
         executed: Executed | None = None
         rejection: CommandRejected | None = None
-        history.appended = []
         try:
-            executed = Executor(history.as_store()).execute(
-                command,
-                idempotency_key=idempotency_key,
-                metadata=metadata,
-                also=also,
-                expect=expect,
-            )
+            executed = Executor(history.as_store()).execute(command, **options)
         except CommandRejected as rejected:
             rejection = rejected
         return Outcome(command, history, self._check_purity, executed, rejection)
+
+    def state(self, stream: Stream[Any, T], expected: T, /) -> Given:
+        """Check the state of a stream, which its kind folds from these events.
+
+        Args:
+            stream: The stream, of a kind with a state.
+            expected: The state.
+
+        Raises:
+            AssertionError: The state is another.
+            InvalidArgument: The kind of the stream has no state.
+        """
+        __tracebackhide__ = True
+        _compare_state(stream, self._history, expected)
+        return self
 
 
 class Outcome(Generic[S]):
@@ -168,12 +189,10 @@ class Outcome(Generic[S]):
         >>> @eb.event("doc.pot.boiled")
         ... class Boiled: ...
         >>> class Pot(eb.Stream[Boiled], category="pot"): ...
-        >>> class Boil(eb.StatefulCommand[None, Boiled]):
+        >>> class Boil(eb.Command):
         ...     pot: eb.Declared[Pot]
         ...
-        ...     def initial(self): ...
-        ...     def apply(self, state, recorded, /): ...
-        ...     def decide(self, state, /):
+        ...     def decide(self):
         ...         yield self.pot.write(Boiled())
         >>> once = given().when(Boil(pot="pot-1"), idempotency_key="k")
         >>> again = once.then(on(Pot("pot-1"), Boiled())).when(
@@ -185,7 +204,7 @@ class Outcome(Generic[S]):
 
     def __init__(
         self,
-        command: StatefulCommand[S, Any],
+        command: AnyCommand,
         history: History,
         check_purity: bool,  # noqa: FBT001 - passed on
         executed: Executed | None,
@@ -270,26 +289,40 @@ class Outcome(Generic[S]):
             )
         return self
 
-    def state(self, expected: S, /) -> Outcome[S]:
-        """Check the state that the command's streams have after it.
+    @overload
+    def state(self, expected: S, /) -> Outcome[S]: ...
+    @overload
+    def state(self, stream: Stream[Any, T], expected: T, /) -> Outcome[S]: ...
+    def state(self, stream: object, expected: object = _MISSING, /) -> Outcome[S]:
+        """Check a state after the command: that of a stream, or the command's own.
 
         This is the state on which a further execution of the command would decide.
 
         Args:
+            stream: The stream, of a kind with a state; left out for the state of a
+                `StatefulCommand`.
             expected: The state.
 
         Raises:
             AssertionError: The state is another.
+            InvalidArgument: The kind of the stream, or the command, has no state.
         """
         __tracebackhide__ = True
-        actual = Evaluation(self._command, self._history.as_store()).read()
-        if actual != expected:
-            shown = difference(
-                lines_of_value(expected), lines_of_value(actual), "folded"
+        if expected is not _MISSING:
+            typed = cast("Stream[Any, Any]", stream)
+            _compare_state(typed, self._history, expected)
+            return self
+        command = self._command
+        if not isinstance(command, StatefulCommand):
+            raise InvalidArgument(
+                "state",
+                repr(stream),
+                f"{self._name} has no state of its own; name the stream: "
+                "state(Kind(id), expected)",
             )
-            raise AssertionError(
-                f"the state of {self._name} is another after the command\n{shown}"
-            )
+        evaluation = Evaluation(command, self._history.as_store())
+        evaluation.read()
+        _refuse_other_state(self._name, stream, evaluation.states[None])
         return self
 
     def replayed(self) -> Outcome[S]:
@@ -308,25 +341,21 @@ class Outcome(Generic[S]):
             )
         return self
 
+    @overload
     def when(
-        self,
-        command: StatefulCommand[T, Any],
-        /,
-        *,
-        idempotency_key: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        also: Iterable[Write] = (),
-        expect: Mapping[str, Expectation] | None = None,
-    ) -> Outcome[T]:
+        self, command: StatefulCommand[T, Any], /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[T]: ...
+    @overload
+    def when(
+        self, command: Command, /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[Never]: ...
+    def when(
+        self, command: AnyCommand, /, **options: Unpack[ExecuteOptions]
+    ) -> Outcome[Any]:
         """Execute another command after this one; see `Given.when`."""
         __tracebackhide__ = True
-        return Given(self._history, check_purity=self._check_purity).when(
-            command,
-            idempotency_key=idempotency_key,
-            metadata=metadata,
-            also=also,
-            expect=expect,
-        )
+        after = Given(self._history, check_purity=self._check_purity)
+        return after.when(command, **options)
 
     @property
     def _name(self) -> str:
@@ -371,6 +400,25 @@ class Outcome(Generic[S]):
             count = len(self.events)
             result = f"{count} event" if count == 1 else f"{count} events"
         return f"<Outcome of {self._name}: {result}>"
+
+
+def _compare_state(
+    stream: Stream[Any, Any], history: History, expected: object
+) -> None:
+    __tracebackhide__ = True
+    if not isinstance(stream, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgument(
+            "stream", str(stream), "give a stream by its kind: state(Kind(id), state)"
+        )
+    actual = stream_state(stream, history.as_store())
+    _refuse_other_state(repr(stream), expected, actual)
+
+
+def _refuse_other_state(owner: str, expected: object, actual: object) -> None:
+    __tracebackhide__ = True
+    if actual != expected:
+        shown = difference(lines_of_value(expected), lines_of_value(actual), "folded")
+        raise AssertionError(f"the state of {owner} is another\n{shown}")
 
 
 _Wanted = tuple[str, object, StreamEvents]

@@ -80,14 +80,14 @@ class ImpureCall:
     Attributes:
         effect: The effect of the call, as a predicate: ``"reads the clock"``.
         function: The name of the function that is called.
-        method: The command's method that leads to the call.
+        method: The class and the name of the method that leads to the call.
         file: The file of the caller.
         line: The line of the caller.
     """
 
     effect: str
     function: str
-    method: str
+    method: tuple[str, str]
     file: str
     line: int
 
@@ -95,11 +95,11 @@ class ImpureCall:
 class Watch:
     """A context in which the impure calls of this thread are recorded."""
 
-    def __init__(self, methods: dict[CodeType, str]) -> None:
+    def __init__(self, methods: dict[CodeType, tuple[str, str]]) -> None:
         """Prepare to watch.
 
         Args:
-            methods: The code of the functions that must be pure, with their names.
+            methods: The code of the functions that must be pure, with class and name.
         """
         self.calls: list[ImpureCall] = []
         self._methods = methods
@@ -130,7 +130,7 @@ class Watch:
             return
         caller: FrameType | None = None
         function = _name_of(called)
-        method: str | None = None
+        method: tuple[str, str] | None = None
         at: FrameType | None = frame
         while at is not None and at is not self._boundary and method is None:
             code = at.f_code

@@ -52,6 +52,27 @@ class Withdraw(eb.StatefulCommand[Money, AccountEvent]):
         yield self.account.write(Withdrawn(self.amount))
 
 
+class Purse(eb.Stream[AccountEvent, Money], category="purse"):
+    def initial(self) -> Money:
+        return Money(0)
+
+    def apply(self, state: Money, event: AccountEvent, /) -> Money:
+        match event:
+            case Deposited(amount):
+                return state + amount
+            case Withdrawn(amount):
+                return state - amount
+
+
+class Spend(eb.Command):
+    purse: eb.Declared[Purse]
+    amount: Money
+
+    def decide(self) -> Iterator[eb.Write]:
+        eb.require(self.purse.state >= self.amount, "too_little")
+        yield self.purse.write(Withdrawn(self.amount))
+
+
 alice = Account("account-alice")
 withdraw = Withdraw(account=alice, amount=Money(5))
 
@@ -61,4 +82,10 @@ full.when(withdraw, idempotency_key="k").when(withdraw, idempotency_key="k").rep
 given().when(withdraw).rejected("insufficient_funds", available=Money(0))
 given(eb.Write(alice.id, Deposited(Money(9)), {"by": "mia"})).when(withdraw)
 check_purity(withdraw, on(alice, Deposited(Money(9))))
+mia = Purse("purse-mia")
+spend = Spend(purse=mia, amount=Money(5))
+filled = given(on(mia, Deposited(Money(9)))).state(mia, Money(9))
+spent = filled.when(spend, idempotency_key="k", metadata={"by": "mia"})
+spent.then(on(mia, Withdrawn(Money(5)))).state(mia, Money(4)).when(withdraw)
+check_purity(spend, on(mia, Deposited(Money(9))))
 order: OrderId = SequentialIds().new(OrderId)

@@ -40,6 +40,30 @@ class Deposit(eb.StatefulCommand[Money, Deposited]):
         yield self.account.write(Deposited(state))
 
 
+class Purse(eb.Stream[Deposited, Money], category="purse"):
+    def initial(self) -> Money:
+        return Money(0)
+
+    def apply(self, state: Money, event: Deposited, /) -> Money:
+        return state + event.amount
+
+
+class Fill(eb.Command):
+    purse: eb.Declared[Purse]
+
+    def decide(self) -> Iterator[eb.Write]:
+        yield self.purse.write(Deposited(Money(1)))
+
+
+mia = Purse("purse-mia")
+fill = Fill(purse=mia)
+
+on(mia, Shipped("p"))  # refused: a foreign event
+given().state(mia, "rich")  # refused: another state
+given().when(fill).state(Money(1))  # refused: the command has no state of its own
+given().when(fill).state(mia, "rich")  # refused: another state
+given().when(fill, idempotency="k")  # refused: no such option
+
 alice = Account("account-alice")
 deposit = Deposit(account=alice)
 
