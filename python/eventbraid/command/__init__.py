@@ -13,6 +13,7 @@ from eventbraid.command._require import require
 from eventbraid.command._retry_policy import RetryPolicy
 from eventbraid.command._stateful_command import StatefulCommand
 from eventbraid.command._stream import Stream
+from eventbraid.command._stream_loading import StreamState
 from eventbraid.command._write import Writable, Writables, Write
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RetryPolicy",
     "StatefulCommand",
     "Stream",
+    "StreamState",
     "Writable",
     "Writables",
     "Write",

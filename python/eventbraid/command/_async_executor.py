@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.command._discovery import DiscoveryBounds
 from eventbraid.command._executor_base import ExecutionEngine, decoder_of
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
     from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._executed import Executed
+    from eventbraid.command._stream import Stream
+    from eventbraid.command._stream_loading import StreamState
     from eventbraid.command._write import Write
     from eventbraid.event import EventRegistry, OnUndecodable
     from eventbraid.store import AsyncStore, Expectation
+
+S = TypeVar("S")
 
 _DEFAULT_RETRY = RetryPolicy()
 _DEFAULT_TIMEOUT = timedelta(seconds=30)
@@ -180,3 +184,43 @@ class AsyncExecutor:
         if not ASYNC:
             return run_without_loop(execution)
         return await execution
+
+    async def load(self, stream: Stream[Any, S], /) -> StreamState[S]:
+        """Return the present state of a stream, for a query.
+
+        The state is cached, and only newer events are read. To decide on a state, use a
+        command: the stream may have another version a moment later.
+
+        Args:
+            stream: The stream.
+
+        Raises:
+            InvalidArgument: The kind of the stream has no state.
+            UnknownEventType: The stream has an event whose class isn't registered.
+            EventDecodeError: The stream has an event that isn't one of its kind.
+            FoldError: The kind's `apply` raised an exception.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> @eb.event("doc.teapot.filled_in_loop")
+            ... class TeapotFilled: ...
+            >>> class Teapot(eb.Stream[TeapotFilled, int], category="teapot"):
+            ...     def initial(self):
+            ...         return 0
+            ...
+            ...     def apply(self, state, event, /):
+            ...         return state + 1
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append(
+            ...             [eb.new_event("teapot-1", TeapotFilled())]
+            ...         )
+            ...         print(await eb.AsyncExecutor(store).load(Teapot("teapot-1")))
+            >>> asyncio.run(main())
+            StreamState(state=1, version=1)
+        """
+        loading = self._engine.load(stream)
+        if not ASYNC:
+            return run_without_loop(loading)
+        return await loading

@@ -64,13 +64,13 @@ class Evaluation:
         self._command = command
         self._store = store
         bounds, decoder = DiscoveryBounds(), EventDecoder(registry=registry)
+        cache = StateCache(registry)
         self._reading: StateReading | FoldReading[Any]
         if isinstance(command, Command):
-            cache = StateCache(registry)
             self._reading = StateReading(command, bounds, cache, decoder)
         else:
             memory = EventMemory(0, 0, registry)
-            self._reading = FoldReading(command, bounds, memory, decoder)
+            self._reading = FoldReading(command, bounds, memory, cache, decoder)
 
     def read(self) -> None:
         """Read the streams, fold them and discover."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.command._discovery import DiscoveryBounds
 from eventbraid.command._executor_base import ExecutionEngine, decoder_of
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._executed import Executed
+    from eventbraid.command._stream import Stream
+    from eventbraid.command._stream_loading import StreamState
     from eventbraid.command._write import Write
     from eventbraid.event import EventRegistry, OnUndecodable
     from eventbraid.store import Expectation, Store
+
+S = TypeVar("S")
 
 _DEFAULT_RETRY = RetryPolicy()
 _DEFAULT_TIMEOUT = timedelta(seconds=30)
@@ -177,3 +181,36 @@ class Executor:
             command, idempotency_key, metadata, also, expect, deadline
         )
         return run_without_loop(execution)
+
+    def load(self, stream: Stream[Any, S], /) -> StreamState[S]:
+        """Return the present state of a stream, for a query.
+
+        The state is cached, and only newer events are read. To decide on a state, use a
+        command: the stream may have another version a moment later.
+
+        Args:
+            stream: The stream.
+
+        Raises:
+            InvalidArgument: The kind of the stream has no state.
+            UnknownEventType: The stream has an event whose class isn't registered.
+            EventDecodeError: The stream has an event that isn't one of its kind.
+            FoldError: The kind's `apply` raised an exception.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> @eb.event("doc.teapot.filled")
+            ... class TeapotFilled: ...
+            >>> class Teapot(eb.Stream[TeapotFilled, int], category="teapot"):
+            ...     def initial(self):
+            ...         return 0
+            ...
+            ...     def apply(self, state, event, /):
+            ...         return state + 1
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([eb.new_event("teapot-1", TeapotFilled())])
+            ...     print(eb.Executor(store).load(Teapot("teapot-1")))
+            StreamState(state=1, version=1)
+        """
+        loading = self._engine.load(stream)
+        return run_without_loop(loading)

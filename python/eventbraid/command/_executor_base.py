@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Never, cast
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
 from eventbraid.command._command import Command
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
@@ -19,6 +19,8 @@ from eventbraid.command._retry_policy import COMMAND_SCHEDULE
 from eventbraid.command._state_cache import state_cache_of
 from eventbraid.command._state_reading import StateReading
 from eventbraid.command._stateful_command import StatefulCommand
+from eventbraid.command._stream import Stream, without_state
+from eventbraid.command._stream_loading import load_stream
 from eventbraid.command._write import Write
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
     from eventbraid.command._reading import Reading
     from eventbraid.command._retry_policy import RetryPolicy
     from eventbraid.command._state_cache import StateCache
+    from eventbraid.command._stream_loading import StreamState
     from eventbraid.event import OnUndecodable
     from eventbraid.store import Expectation
+
+S = TypeVar("S")
 
 
 def decoder_of(
@@ -153,6 +158,19 @@ class ExecutionEngine:
         )
         return await execution.run(failed)
 
+    async def load(self, stream: Stream[Any, S]) -> StreamState[S]:
+        """Return the present state of a stream; see `Executor.load`."""
+        if not isinstance(stream, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(
+                "stream", shown(stream), 'give it by its kind: Account("account-alice")'
+            )
+        if not type(stream).has_state:
+            raise InvalidArgument(
+                "state of stream", stream.id, without_state(type(stream))
+            )
+        _, cache = self._shared.get()
+        return await load_stream(stream, self._port, cache, self._decoder)
+
     def _execution(
         self,
         command: AnyCommand,
@@ -190,7 +208,8 @@ class ExecutionEngine:
         if isinstance(command, Command):
             return StateReading(command, self._bounds, cache, self._decoder)
         if isinstance(command, StatefulCommand):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return FoldReading(command, self._bounds, self._memory.get(), self._decoder)
+            memory = self._memory.get()
+            return FoldReading(command, self._bounds, memory, cache, self._decoder)
         raise TypeError(
             f"{type(command).__name__} is no command; derive it from eventbraid.Command"
         )

@@ -33,6 +33,8 @@ from eventbraid.command._shared_state import (
     folds_without_fields,
     share,
 )
+from eventbraid.command._stream_loading import fold_on
+from eventbraid.command._stream_states import with_states
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.errors import EventDecodeError, InvalidArgument
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from eventbraid.command._memory import CachedEvents, EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates, StateKey
+    from eventbraid.command._state_cache import StateCache, States
     from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.command._stream import Stream
     from eventbraid.command._typing import EventKinds
@@ -72,6 +75,7 @@ class FoldReading(Generic[S]):
 
     __slots__ = (
         "_bounds",
+        "_cache",
         "_command",
         "_decoder",
         "_generation",
@@ -80,6 +84,7 @@ class FoldReading(Generic[S]):
         "_memory",
         "_recorded",
         "_rounds",
+        "_with_state",
         "kinds",
         "owner",
         "position",
@@ -92,6 +97,7 @@ class FoldReading(Generic[S]):
         command: StatefulCommand[S, Any],
         bounds: DiscoveryBounds,
         memory: EventMemory,
+        cache: StateCache,
         decoder: EventDecoder,
     ) -> None:
         """Begin without events.
@@ -100,13 +106,21 @@ class FoldReading(Generic[S]):
             command: The command.
             bounds: The limits of its discovery.
             memory: The cache of decoded events.
-            decoder: The decoder of the events; that of the cache.
+            cache: The cache of streams' states.
+            decoder: The decoder of the events; that of both caches.
         """
         self._command = command
         self.owner = command
         self._decoder = decoder
         self._memory = memory
         self._bounds = bounds
+        self._cache = cache
+        self._with_state = {
+            (field.kind, stream): None
+            for field in command.__shape__.declared
+            if field.kind.has_state
+            for stream in field.ids_of(command)
+        }
         self._reset()
 
     def _reset(self) -> None:
@@ -158,6 +172,8 @@ class FoldReading(Generic[S]):
             await self._begin(port)
         if self._command.__shape__.discovers:
             await self._discover(port, check_time)
+        if self._with_state:
+            await self._read_states(port)
         state = self._rounds[-1].state
         if states is not None and key is not None and is_immutable(state):
             share(states, key, SharedState(self.versions, state))
@@ -165,7 +181,7 @@ class FoldReading(Generic[S]):
 
     def decide(self) -> Iterable[object]:
         """Return the writes on which the command decides."""
-        return self._command.decide(self.state)
+        return self.owner.decide(self.state)
 
     async def confirm(self, port: Port) -> bool:
         """Return True, because all streams were read as of one position."""
@@ -235,6 +251,34 @@ class FoldReading(Generic[S]):
                 one.requested = ()
                 self._drop_rounds_after(number)
                 return
+
+    async def _read_states(self, port: Port) -> None:
+        """Hand the states of the streams that were read to the command's handles.
+
+        The states are those of the versions that the command's own state is folded
+        from, because the command may compare them.
+        """
+        states: States = {}
+        for kind, stream in self._with_state:
+            if stream not in self.versions:
+                # An earlier attempt discovered it.
+                continue
+            version = self.versions[stream]
+            found = self._cache.find(kind, stream)
+            if found is not None and found[0] > version:
+                found = None
+            after = {stream: 0 if found is None else found[0]}
+            snapshot = await port.read_streams([stream], at=self.position, after=after)
+            states.setdefault(kind, {})[stream] = await fold_on(
+                port,
+                self._cache,
+                self._decoder,
+                (kind, stream),
+                found,
+                snapshot.events,
+                version,
+            )
+        self.owner = with_states(self._command, states)
 
     async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:
         while requested := self._newly_requested(last := self._rounds[-1], check_time):
@@ -344,6 +388,8 @@ class FoldReading(Generic[S]):
                 found,
                 f"add {unapplied} to the second type argument of StatefulCommand",
             )
+        if kind.has_state:
+            self._with_state[kind, found.id] = None
         self.kinds[found.id] = joined(
             self.kinds.get(found.id, frozenset()), kind.events
         )

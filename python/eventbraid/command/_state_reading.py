@@ -13,12 +13,11 @@ After a conflict, only the streams that have changed are read, from their last v
 from __future__ import annotations
 
 from collections import Counter
-from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._discovery import discovery_limit, requests
 from eventbraid.command._reading import declared_kinds, joined
-from eventbraid.command._stream_fold import fold_recorded, initial_state
+from eventbraid.command._stream_loading import fold_on
 from eventbraid.command._stream_states import keep_states, with_states
 from eventbraid.store._paging import LARGEST_NUMBER
 
@@ -37,12 +36,6 @@ if TYPE_CHECKING:
     from eventbraid.store import Appended, RecordedEvent
 
     Wanted: TypeAlias = tuple[Kind, str]
-
-TURN_SECONDS = 0.003
-"""The time after which a long fold lets other tasks of the event loop run."""
-
-_EVENTS_A_SLICE = 64
-"""The events that are folded between two looks at the clock."""
 
 
 class StateReading:
@@ -230,31 +223,19 @@ class StateReading:
                 # The cached state is newer than the position of this snapshot.
                 past = await port.read_streams([stream], at=at)
                 found, events = None, past.events
-            begin = (0, initial_state(kind, stream)) if found is None else found[:2]
-            await self._fold(port, kind, stream, begin, events, version)
-
-    async def _fold(
-        self,
-        port: Port,
-        kind: Kind,
-        stream: str,
-        begin: tuple[int, object],
-        events: list[RecordedEvent],
-        version: int,
-    ) -> None:
-        first, state = begin
-        if kind.has_state and events:
-            # The events begin earlier if another kind of the stream needed them.
-            events = events[first - version :] if first < version else []
-        began = monotonic()
-        for start in range(0, len(events), _EVENTS_A_SLICE):
-            part = events[start : start + _EVENTS_A_SLICE]
-            state = fold_recorded(kind, stream, state, part, self._decoder)
-            if monotonic() - began > TURN_SECONDS:
-                await port.checkpoint()
-                began = monotonic()
-        added = version - first if first else 0
-        self._put(kind, stream, self._cache.put(kind, stream, version, state, added))
+            self._put(
+                kind,
+                stream,
+                await fold_on(
+                    port,
+                    self._cache,
+                    self._decoder,
+                    (kind, stream),
+                    found,
+                    events,
+                    version,
+                ),
+            )
 
     def _put(self, kind: Kind, stream: str, found: CachedState) -> None:
         version = found[0]

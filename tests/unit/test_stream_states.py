@@ -1,0 +1,599 @@
+"""Commands decide on the states of their streams, which are cached.
+
+The hazards: a decision on a state that the stream never had, a state that another
+command changed, an exception that an outdated state caused, and a stream that is folded
+again and again.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import eventbraid as eb
+from eventbraid.command import StreamState
+from eventbraid.command._state_cache import StateCache
+
+
+class Money(eb.Int, ge=0): ...
+
+
+@eb.event("states.deposited")
+class Deposited:
+    amount: Money
+
+
+@eb.event("states.withdrawn")
+class Withdrawn:
+    amount: Money
+
+
+@eb.event("states.closed")
+class Closed: ...
+
+
+AccountEvent = Deposited | Withdrawn
+folded: list[Any] = []
+
+
+class Account(eb.Stream[AccountEvent, Money], category="account"):
+    def initial(self) -> Money:
+        return Money(0)
+
+    def apply(self, state: Money, event: AccountEvent, /) -> Money:
+        folded.append(event)
+        match event:
+            case Deposited(amount):
+                return state + amount
+            case Withdrawn(amount):
+                return state - amount
+
+
+class Log(eb.Stream[AccountEvent, list[int]], category="log"):
+    """A kind whose state is mutable."""
+
+    def initial(self) -> list[int]:
+        return []
+
+    def apply(self, state: list[int], event: AccountEvent, /) -> list[int]:
+        state.append(int(event.amount))
+        return state
+
+
+class Count(eb.Stream[AccountEvent, int], category="account"):
+    """Another kind of the same streams."""
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: AccountEvent, /) -> int:
+        return state + 1
+
+
+class Door(eb.Stream[Closed], category="door"): ...
+
+
+class Deposit(eb.Command):
+    account: eb.Declared[Account]
+    amount: Money = Money(1)
+
+    def decide(self) -> Iterator[eb.Write]:
+        yield self.account.write(Deposited(self.amount))
+
+
+class Transfer(eb.Command):
+    source: eb.Declared[Account]
+    target: eb.Declared[Account]
+    amount: Money
+
+    def decide(self) -> Iterator[eb.Write]:
+        left = self.source.state
+        eb.require(left >= self.amount, "insufficient_funds", left=left)
+        yield self.source.write(Withdrawn(self.amount))
+        yield self.target.write(Deposited(self.amount))
+
+
+@pytest.fixture
+def store():
+    folded.clear()
+    with eb.open("memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two sessions of one store: each has a cache of its own."""
+    folded.clear()
+    with eb.open(tmp_path / "s") as one, eb.open(tmp_path / "s") as other:
+        yield one, other
+
+
+def deposit(store, account, *amounts):
+    store.append([eb.new_event(account, Deposited(Money(one))) for one in amounts])
+
+
+def test_a_command_decides_on_the_states_of_its_streams(store):
+    deposit(store, "account-a", 5, 7)
+    executor = eb.Executor(store)
+    done = executor.execute(
+        Transfer(source="account-a", target="account-b", amount=Money(10))
+    )
+    assert done.events == (Withdrawn(Money(10)), Deposited(Money(10)))
+    assert dict(done.versions) == {"account-a": 3, "account-b": 1}
+    assert (done.attempts, done.replayed, done.read_position) == (1, False, 2)
+    assert executor.load(Account("account-a")) == StreamState(Money(2), 3)
+    assert executor.load(Account("account-b")) == StreamState(Money(10), 1)
+    with pytest.raises(eb.CommandRejected) as rejected:
+        executor.execute(
+            Transfer(source="account-a", target="account-b", amount=Money(3))
+        )
+    assert rejected.value.facts == {"left": Money(2)}
+    assert store.head() == 4
+
+
+def test_a_transfer_to_the_same_account_leaves_its_state(store):
+    deposit(store, "account-a", 5)
+    executor = eb.Executor(store)
+    for _ in range(3):
+        executor.execute(
+            Transfer(source="account-a", target="account-a", amount=Money(4))
+        )
+    assert executor.load(Account("account-a")) == StreamState(Money(5), 7)
+
+
+def test_each_event_is_folded_once_whatever_executor_needs_its_state(store):
+    deposit(store, "account-a", *range(200))
+    for _ in range(10):
+        eb.Executor(store).execute(Deposit(account="account-a"))
+    assert len(folded) == 210
+    eb.Executor(store).load(Account("account-a"))
+    assert len(folded) == 210
+
+
+def test_a_cached_command_reads_nothing(store):
+    reads = []
+
+    class Counting:
+        coordination = store.coordination
+        append = store.append
+        committed = store.committed
+
+        def read_streams(self, streams, **options):
+            reads.append(list(streams))
+            return store.read_streams(streams, **options)
+
+    executor = eb.Executor(Counting())
+    deposit(store, "account-a", 5)
+    executor.execute(Deposit(account="account-a"))
+    assert reads == [["account-a"]]
+    for _ in range(3):
+        executor.execute(Deposit(account="account-a"))
+    assert reads == [["account-a"]]
+
+
+def test_what_other_sessions_wrote_is_found_by_a_conflict_and_read_once(two):
+    one, other = two
+    mine, theirs = eb.Executor(one), eb.Executor(other)
+    mine.execute(Deposit(account="account-a", amount=Money(1)))
+    for _ in range(5):
+        theirs.execute(Deposit(account="account-a", amount=Money(10)))
+    folded.clear()
+    done = mine.execute(Deposit(account="account-a", amount=Money(1)))
+    assert done.attempts == 2
+    assert len(folded) == 6
+    assert mine.load(Account("account-a")) == StreamState(Money(52), 7)
+
+
+def test_a_rejection_on_an_outdated_state_is_decided_again(two):
+    one, other = two
+    mine = eb.Executor(one)
+    transfer = Transfer(source="account-a", target="account-b", amount=Money(4))
+    with pytest.raises(eb.CommandRejected):
+        mine.execute(transfer)
+    deposit(other, "account-a", 5)
+    assert mine.execute(transfer).events[0] == Withdrawn(Money(4))
+    with pytest.raises(eb.CommandRejected):
+        mine.execute(transfer)
+
+
+def test_a_defect_that_an_outdated_state_causes_is_not_reported(two):
+    one, other = two
+
+    class Divide(eb.Command):
+        account: eb.Declared[Account]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.account.write(Deposited(Money(60 // int(self.account.state))))
+
+    mine = eb.Executor(one)
+    with pytest.raises(ZeroDivisionError):
+        mine.execute(Divide(account="account-a"))
+    deposit(other, "account-a", 5)
+    assert mine.execute(Divide(account="account-a")).events == (Deposited(Money(12)),)
+
+
+def test_states_of_two_moments_lead_to_no_rejection(two):
+    one, other = two
+
+    class Compare(eb.Command):
+        """Both accounts are always changed together, so their states are equal."""
+
+        first: eb.Declared[Account]
+        second: eb.Declared[Account]
+
+        def decide(self) -> Iterator[eb.Write]:
+            eb.require(self.first.state == self.second.state, "torn")
+            yield self.first.write(Deposited(Money(1)))
+            yield self.second.write(Deposited(Money(1)))
+
+    compare = Compare(first="account-a", second="account-b")
+    mine, theirs = eb.Executor(one), eb.Executor(other)
+    mine.execute(compare)
+    for _ in range(3):
+        theirs.execute(compare)
+        # Only the first one's state becomes newer.
+        mine.load(Account("account-a"))
+        mine.execute(compare)
+    assert mine.load(Account("account-b")) == StreamState(Money(7), 7)
+
+
+def test_a_mutable_state_is_copied_for_each_command(store):
+    class Vandal(eb.Command):
+        log: eb.Declared[Log]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.log.write(Deposited(Money(len(self.log.state))))
+            self.log.state.clear()
+
+    executor = eb.Executor(store)
+    for count in range(4):
+        assert executor.execute(Vandal(log="log-a")).events == (
+            Deposited(Money(count)),
+        )
+    assert executor.load(Log("log-a")) == StreamState([0, 1, 2, 3], 4)
+    executor.load(Log("log-a")).state.clear()
+    assert executor.load(Log("log-a")).state == [0, 1, 2, 3]
+
+
+def test_one_stream_may_be_declared_as_two_kinds(store):
+    class Both(eb.Command):
+        money: eb.Declared[Account]
+        count: eb.Declared[Count]
+
+        def decide(self) -> Iterator[eb.Write]:
+            assert self.money.version == self.count.version == self.count.state
+            yield self.count.write(Deposited(Money(2)))
+
+    executor = eb.Executor(store)
+    for _ in range(3):
+        executor.execute(Deposit(account="account-a", amount=Money(1)))
+        executor.execute(Both(money="account-a", count="account-a"))
+    assert executor.load(Account("account-a")).state == Money(9)
+    assert executor.load(Count("account-a")).state == 6
+
+
+def test_streams_may_be_declared_as_a_list_and_discovered(store):
+    class Collect(eb.Command):
+        sources: eb.DeclaredMany[Account]
+
+        def discover(self) -> Iterable[eb.Stream[Any, Any]]:
+            for source in self.sources:
+                if source.state == Money(7):
+                    yield Account("account-found")
+
+        def decide(self) -> Iterator[eb.Write]:
+            found = self.discovered(Account("account-found"))
+            yield found.write(
+                Deposited(found.state + sum([s.state for s in self.sources], Money(0)))
+            )
+
+    deposit(store, "account-a", 3)
+    deposit(store, "account-b", 7)
+    deposit(store, "account-found", 100)
+    executor = eb.Executor(store)
+    command = Collect(sources=["account-a", "account-b"])
+    assert executor.execute(command).events == (Deposited(Money(110)),)
+    assert executor.execute(command).events == (Deposited(Money(220)),)
+    with pytest.raises(eb.errors.InvalidArgument, match=r"return it from discover\(\)"):
+        executor.execute(Collect(sources=["account-a"]))
+
+
+def test_a_kind_without_state_is_only_checked(store):
+    class Close(eb.Command):
+        door: eb.Declared[Door]
+        account: eb.Declared[Account]
+
+        def decide(self) -> Iterator[eb.Write]:
+            eb.require(self.door.version < 2, "closed")
+            yield self.door.write(Closed())
+
+    executor = eb.Executor(store)
+    close = Close(door="door-1", account="account-a")
+    for version in (1, 2):
+        assert executor.execute(close).versions["door-1"] == version
+    with pytest.raises(eb.CommandRejected):
+        executor.execute(close)
+
+    class Ask(eb.Command):
+        door: eb.Declared[Door]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.door.write(self.door.state)
+
+    with pytest.raises(eb.errors.InvalidArgument, match="Door has no state; define"):
+        executor.execute(Ask(door="door-1"))
+    with pytest.raises(eb.errors.InvalidArgument, match="Door has no state; define"):
+        executor.load(Door("door-1"))
+    with pytest.raises(eb.errors.InvalidArgument, match="give it by its kind"):
+        executor.load("account-a")
+
+
+def test_a_state_is_known_only_during_an_execution():
+    command = Deposit(account="account-a")
+    for read in (lambda: command.account.state, lambda: command.account.version):
+        with pytest.raises(eb.errors.InvalidArgument, match="known only during"):
+            read()
+
+
+def test_a_stateful_command_may_use_the_states_of_its_streams_too(store):
+    class Both(eb.StatefulCommand[int, AccountEvent]):
+        account: eb.Declared[Account]
+
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, recorded: eb.Recorded[AccountEvent], /) -> int:
+            return state + recorded.version
+
+        def decide(self, state: int, /) -> Iterator[eb.Write]:
+            assert state == sum(range(self.account.version + 1))
+            yield self.account.write(Deposited(self.account.state + Money(1)))
+
+    executor = eb.Executor(store)
+    events = [executor.execute(Both(account="account-a")).events for _ in range(4)]
+    assert events == [(Deposited(Money(one)),) for one in (1, 2, 4, 8)]
+
+
+def test_an_old_event_that_the_fold_refuses_is_named(store):
+    class Strict(eb.Stream[AccountEvent, Money], category="account"):
+        def initial(self) -> Money:
+            return Money(0)
+
+        def apply(self, state: Money, event: AccountEvent, /) -> Money:
+            return state - event.amount
+
+    class Touch(eb.Command):
+        account: eb.Declared[Strict]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.account.write(Deposited(Money(0)))
+
+    deposit(store, "account-a", 0, 5)
+    executor = eb.Executor(store)
+    for call in (
+        lambda: executor.execute(Touch(account="account-a")),
+        lambda: executor.load(Strict("account-a")),
+    ):
+        with pytest.raises(eb.errors.FoldError) as found:
+            call()
+        error = found.value
+        assert (error.kind, error.type) == ("Strict", "states.deposited")
+        assert (error.stream, error.version, error.position) == ("account-a", 2, 2)
+        assert isinstance(error.__cause__, eb.InvalidValue)
+    assert store.head() == 2
+
+
+def test_a_fold_that_refuses_its_own_new_event_fails_only_the_next_command(store):
+    class Spend(eb.Command):
+        account: eb.Declared[Account]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.account.write(Withdrawn(Money(1)))
+
+    executor = eb.Executor(store)
+    executor.execute(Spend(account="account-a"))
+    with pytest.raises(eb.errors.FoldError, match="version 1 of 'account-a'"):
+        executor.execute(Spend(account="account-a"))
+
+
+def test_a_fold_that_returns_none_is_refused(store):
+    class Broken(eb.Stream[AccountEvent, Money], category="account"):
+        def initial(self) -> Money:
+            return Money(0)
+
+        def apply(self, state: Money, event: AccountEvent, /) -> Money:
+            return None  # type: ignore[return-value]
+
+    deposit(store, "account-a", 5)
+    with pytest.raises(eb.errors.InvalidArgument, match="returned None for Deposited"):
+        eb.Executor(store).load(Broken("account-a"))
+
+
+def test_a_foreign_event_is_named(store):
+    store.append([eb.new_event("account-a", Closed())])
+    with pytest.raises(
+        eb.errors.EventDecodeError, match="Account doesn't apply Closed"
+    ):
+        eb.Executor(store).execute(Deposit(account="account-a"))
+
+
+@pytest.mark.parametrize(
+    ("methods", "missing"),
+    [
+        ({"initial": lambda self: 0}, "apply"),
+        ({"apply": lambda self, state, event: 0}, "initial"),
+        ({}, "initial and apply"),
+    ],
+)
+def test_a_kind_with_a_state_has_both_methods(methods, missing):
+    with pytest.raises(TypeError, match=rf"Half lacks {missing}\(\): a kind"):
+        types.new_class(
+            "Half",
+            (eb.Stream[AccountEvent, int],),
+            {"category": "half"},
+            lambda namespace: namespace.update(methods),
+        )
+
+
+def test_the_events_of_further_writes_are_part_of_the_state(store):
+    executor = eb.Executor(store)
+    also = [eb.Write("account-a", Deposited(Money(100)))]
+    executor.execute(Deposit(account="account-a"), also=also)
+    assert executor.load(Account("account-a")) == StreamState(Money(101), 2)
+    executor.execute(
+        Deposit(account="account-b"), also=[eb.Write("account-b", Closed())]
+    )
+    with pytest.raises(eb.errors.EventDecodeError):
+        executor.load(Account("account-b"))
+
+
+def test_an_event_that_its_writer_may_still_change_is_not_folded_as_it_is(store):
+    @eb.register_event("states.noted")
+    @dataclass
+    class Noted:
+        texts: list[str]
+
+    class Notes(eb.Stream[Noted, int], category="notes"):
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, event: Noted, /) -> int:
+            return state + len(event.texts)
+
+    class Note(eb.Command):
+        notes: eb.Declared[Notes]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.notes.write(Noted(["a"]))
+
+    executor = eb.Executor(store)
+    for _ in range(3):
+        executor.execute(Note(notes="notes-1")).events[0].texts.append("b")
+    assert executor.load(Notes("notes-1")) == StreamState(3, 3)
+
+
+def test_idempotency_keys_deadlines_and_expectations_take_the_general_way(store):
+    executor = eb.Executor(store)
+    command = Deposit(account="account-a", amount=Money(3))
+    first = executor.execute(command, idempotency_key="k")
+    again = executor.execute(command, idempotency_key="k")
+    assert (again.replayed, again.events) == (True, first.events)
+    executor.execute(command, expect={"account-x": eb.NO_STREAM})
+    assert executor.load(Account("account-a")) == StreamState(Money(6), 2)
+
+
+def test_threads_and_sessions_lose_no_update(two):
+    stores = two
+    count = 60
+
+    def work(store):
+        executor = eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=1_000))
+        for number in range(count):
+            executor.execute(
+                Transfer(
+                    source=f"account-{number % 2}",
+                    target=f"account-{1 - number % 2}",
+                    amount=Money(1),
+                )
+            )
+
+    deposit(stores[0], "account-0", 1_000)
+    deposit(stores[0], "account-1", 1_000)
+    threads = [threading.Thread(target=work, args=(stores[n % 2],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        executor = eb.Executor(store)
+        loaded = [executor.load(Account(f"account-{n}")) for n in (0, 1)]
+        assert [one.state for one in loaded] == [Money(1_000)] * 2
+        assert [one.version for one in loaded] == [1 + 4 * count] * 2
+
+
+def test_the_cache_is_bounded_and_keeps_what_is_used(store):
+    cache = StateCache(store.registry, limit=100 * 300)
+    for number in range(10_000):
+        cache.put(Account, f"account-{number}", 1, Money(number))
+        assert cache.find(Account, "account-0") is not None
+        assert cache.size <= 50 * 300
+    kept = [n for n in range(10_000) if cache.find(Account, f"account-{n}") is not None]
+    assert 50 <= len(kept) <= 101
+    assert min(kept[1:]) >= 9_890
+
+
+def test_a_large_state_counts_with_its_size(store):
+    cache = StateCache(store.registry, limit=10 * 2**20)
+    for number in range(100):
+        cache.put(Log, f"log-{number}", 1, ["x" * 2**20])
+    assert sum(cache.find(Log, f"log-{n}") is not None for n in range(100)) <= 11
+
+
+def test_without_a_cache_every_command_reads(store):
+    executor = eb.Executor(store, state_cache_bytes=0)
+    for _ in range(3):
+        executor.execute(Deposit(account="account-a"))
+    assert executor.load(Account("account-a")) == StreamState(Money(3), 3)
+
+
+async def execute_in_loop(store, count, commands):
+    executor = eb.AsyncExecutor(store, retry=eb.RetryPolicy(maximum_attempts=1_000))
+    done = []
+    async with anyio.create_task_group() as tasks:
+
+        async def run(number):
+            done.append(await executor.execute(commands[number % len(commands)]))
+
+        for number in range(count):
+            tasks.start_soon(run, number)
+    return done
+
+
+@pytest.mark.anyio
+async def test_many_tasks_on_one_stream_lose_no_update(anyio_backend):
+    async with eb.open_async("memory:") as store:
+        executor = eb.AsyncExecutor(store)
+        await store.append([eb.new_event("account-a", Deposited(Money(100)))])
+        commands = [
+            Transfer(source="account-a", target="account-b", amount=Money(1)),
+            Deposit(account="account-b", amount=Money(1)),
+        ]
+        done = await execute_in_loop(store, 100, commands)
+        assert len(done) == 100
+        assert await executor.load(Account("account-a")) == StreamState(Money(50), 51)
+        assert await executor.load(Account("account-b")) == StreamState(Money(100), 100)
+        with pytest.raises(eb.CommandRejected):
+            await executor.execute(
+                Transfer(source="account-a", target="account-b", amount=Money(51))
+            )
+
+
+@pytest.mark.anyio
+async def test_a_long_fold_lets_other_tasks_run(anyio_backend):
+    async with eb.open_async("memory:") as store:
+        for _ in range(4):
+            await store.append([eb.new_event("account-a", Deposited(Money(1)))] * 5_000)
+        turns = 0
+        finished = anyio.Event()
+
+        async def count_turns():
+            nonlocal turns
+            while not finished.is_set():
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_turns)
+            await anyio.lowlevel.checkpoint()
+            began = turns
+            loaded = await eb.AsyncExecutor(store).load(Account("account-a"))
+            assert turns - began >= 5
+            finished.set()
+        assert loaded == StreamState(Money(20_000), 20_000)
