@@ -36,6 +36,7 @@ MODULES = REPOSITORY / "scripts" / "generated_modules.toml"
 NAMES = {
     "AsyncEventStore": "EventStore",
     "AsyncExecutor": "Executor",
+    "AsyncFaultyStore": "FaultyStore",
     "AsyncIterator": "Iterator",
     "AsyncLease": "Lease",
     "AsyncStore": "Store",

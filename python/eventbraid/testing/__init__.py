@@ -8,7 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from eventbraid.testing._async_faulty_store import AsyncFaultyStore
 from eventbraid.testing._clock import ManualClock, SequentialIds
+from eventbraid.testing._faults import (
+    Conflict,
+    Delay,
+    Failure,
+    Fault,
+    StoreCall,
+    UnknownOutcome,
+)
+from eventbraid.testing._faulty_store import FaultyStore
 from eventbraid.testing._history import StreamEvents, on
 from eventbraid.testing._purity import ImpureCommand, check_purity
 from eventbraid.testing._scenario import Given, Outcome, given
@@ -23,6 +33,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncFaultyStore",
+    "Conflict",
+    "Delay",
+    "Failure",
+    "Fault",
+    "FaultyStore",
     "Given",
     "ImpureCommand",
     "ManualClock",
@@ -30,10 +46,12 @@ __all__ = [
     "SequentialIds",
     "SnapshotUnderTest",
     "StoreBackend",
+    "StoreCall",
     "StoreContract",
     "StoreUnderTest",
     "StreamEvents",
     "SubscriptionUnderTest",
+    "UnknownOutcome",
     "check_purity",
     "given",
     "on",
