@@ -9,7 +9,9 @@ records, and two executors of one store that share what they decoded differently
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
 from datetime import timedelta
 from typing import Any
 
@@ -233,6 +235,81 @@ def test_executors_with_different_registries_share_no_state(store):
             assert SEEN[-1] == count
 
 
+def test_commands_of_different_registries_that_wait_share_no_state(store):
+    class AnyPurse(eb.Stream[Any], category="purse"): ...
+
+    class Count(eb.StatefulCommand[tuple[int, int], Any]):
+        purse: eb.Declared[AnyPurse]
+        parts: int
+        adds: bool
+
+        def initial(self):
+            return 0, 0
+
+        def apply(self, state, recorded, /):
+            return state[0] + 1, recorded.version
+
+        def decide(self, state, /):
+            SEEN.append((self.parts, state))
+            if self.adds:
+                yield self.purse.write(Adjusted((1, 1, 1)))
+
+    # Commands that only read conflict with the others, too, and wait with them.
+    executors = {1: eb.Executor(store, registry=OLD), 3: eb.Executor(store)}
+
+    def run(parts):
+        for _ in range(25):
+            command = Count(purse="purse-1", parts=parts, adds=parts == 1)
+            executors[parts].execute(command)
+
+    threads = [threading.Thread(target=run, args=[one]) for one in (1, 3) * 4]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert store.version("purse-1") == 100
+    for parts, (count, version) in SEEN:
+        assert count == parts * version
+
+
+def test_events_are_upcast_again_when_an_upcaster_was_defined_again(monkeypatch):
+    notebook = types.ModuleType("notebook_of_evolution")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    registry = EventRegistry()
+    vars(notebook).update(registry=registry, upcaster=upcaster)
+
+    @eb.event("counted", version=2, registry=registry)
+    class Counted:
+        number: int
+
+    class Counter(eb.Stream[Counted, int], category="counter"):
+        def initial(self):
+            return 0
+
+        def apply(self, state, event, /):
+            return state + event.number
+
+    class Look(eb.Command):
+        counter: eb.Declared[Counter]
+
+        def decide(self):
+            SEEN.append(self.counter.state)
+            return ()
+
+    cell = (
+        "@upcaster('counted', from_version=1, registry=registry)\n"
+        "def count(body):\n    return {{'number': {0}}}\n"
+    )
+    exec(cell.format(1), vars(notebook))
+    with eb.open("memory:", registry=registry) as store:
+        store.append([("counter-1", "counted", b"{}")] * 3)
+        executor = eb.Executor(store)
+        executor.execute(Look(counter="counter-1"))
+        exec(cell.format(5), vars(notebook))
+        executor.execute(Look(counter="counter-1"))
+    assert SEEN == [3, 15]
+
+
 # --- policies for events that can't be decoded
 
 
@@ -337,9 +414,22 @@ def test_a_command_decides_without_what_is_set_aside(damaged):
     assert {one.raw.version for one in aside} == {1, 2}
 
 
-def test_an_event_whose_class_is_registered_later_is_decoded_then(tmp_path):
+@pytest.mark.parametrize("policy", ["raw", lambda _: None], ids=["raw", "aside"])
+@pytest.mark.parametrize("length", [3, 20])
+def test_an_event_whose_class_is_registered_later_is_decoded_then(policy, length):
+    """What caches have folded without it is folded again."""
     registry = EventRegistry()
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def is_decoded(event):
+        return not isinstance(event, UndecodedEvent)
+
+    class Counted(eb.Stream[Any, int], category="purse"):
+        def initial(self):
+            return 0
+
+        def apply(self, state, event, /):
+            return state + is_decoded(event)
 
     class Count(eb.StatefulCommand[int, Any]):
         purse: eb.Declared[Purse]
@@ -348,23 +438,109 @@ def test_an_event_whose_class_is_registered_later_is_decoded_then(tmp_path):
             return 0
 
         def apply(self, state, recorded, /):
-            return state + 1
+            return state + is_decoded(recorded.event)
 
         def decide(self, state, /):
             seen.append(state)
             return ()
 
+    class CountByKind(eb.Command):
+        purse: eb.Declared[Counted]
+
+        def decide(self):
+            seen.append(self.purse.state)
+            return ()
+
     with eb.open("memory:", registry=registry) as store:
-        store.append([("purse-1", "later", b"{}")] * 20)
-        executor = eb.Executor(store, on_undecodable=lambda _: None)
+        store.append([("purse-1", "later", b"{}")] * length)
+        executor = eb.Executor(store, on_undecodable=policy)
         for _ in range(3):
             executor.execute(Count(purse="purse-1"))
+            executor.execute(CountByKind(purse="purse-1"))
 
         @eb.event("later", registry=registry)
         class Later: ...
 
         executor.execute(Count(purse="purse-1"))
-    assert seen == [0, 0, 0, 20]
+        executor.execute(CountByKind(purse="purse-1"))
+    assert seen == [0] * 6 + [length] * 2
+
+
+# --- states of streams
+
+
+class PurseState(eb.Stream[PurseEvent, tuple[int, ...]], category="purse"):
+    """The amounts of a purse's events, in order."""
+
+    def initial(self):
+        return ()
+
+    def apply(self, state, event, /):
+        match event:
+            case Filled(amount):
+                return (*state, amount)
+            case Emptied(amount):
+                return (*state, -amount)
+            case Closed():
+                return (*state, 0)
+
+
+class Fill(eb.Command):
+    purse: eb.Declared[PurseState]
+    other: eb.Declared[PurseState]
+    amount: int
+
+    def decide(self):
+        SEEN.append((self.purse.state, self.other.state))
+        yield self.purse.write(Filled(self.amount))
+
+
+def test_the_state_of_a_stream_has_each_part_of_a_record(store):
+    """Cold, cached, and after events of an old program that was running meanwhile."""
+    executor = eb.Executor(store)
+    expected: list[int] = []
+    old(store, "purse-2", Adjusted((1, 2)), Shut())
+    for number in range(1, 30):
+        old(store, "purse-1", Adjusted((number, -number)), Viewed(), Adjusted(()))
+        expected += [number, -number]
+        for one in (executor, eb.Executor(store), executor):
+            one.execute(Fill(purse="purse-1", other="purse-2", amount=number))
+            assert SEEN[-1] == (tuple(expected), (1, 2, 0))
+            expected.append(number)
+
+
+def test_the_states_of_executors_with_different_registries_are_apart(store):
+    class AnyCount(eb.Stream[Any, int], category="purse"):
+        def initial(self):
+            return 0
+
+        def apply(self, state, event, /):
+            return state + 1
+
+    class Look(eb.Command):
+        purse: eb.Declared[AnyCount]
+
+        def decide(self):
+            SEEN.append(self.purse.state)
+            return ()
+
+    old(store, "purse-1", *[Adjusted((1, 1, 1)), Viewed()] * 10)
+    for _ in range(3):
+        for registry, count in ((OLD, 20), (NEW, 30)):
+            eb.Executor(store, registry=registry).execute(Look(purse="purse-1"))
+            assert SEEN[-1] == count
+
+
+def test_a_state_without_what_is_set_aside_is_for_its_policy_only(damaged):
+    aside: list[UndecodedEvent] = []
+    careless = eb.Executor(damaged, on_undecodable=aside.append)
+    fill = Fill(purse="purse-1", other="purse-2", amount=1)
+    for _ in range(3):
+        careless.execute(fill)
+        with pytest.raises(eb.errors.UnknownEventType):
+            eb.Executor(damaged).execute(fill)
+    assert [state for state, _ in SEEN] == [(5, 6), (5, 6, 1), (5, 6, 1, 1)]
+    assert {one.raw.version for one in aside} == {1, 2}
 
 
 # --- sagas
@@ -383,7 +559,7 @@ class Adjust(eb.StatefulCommand[None, Adjusted]):
     def decide(self, state, /):
         yield self.purse.write(Adjusted((5, -2)))
         yield self.purse.write(Adjusted(()))
-        yield self.purse.write(Adjusted((7,)))
+        yield self.purse.write(Adjusted((7, 1)))
 
 
 def saga_of(answers, *, fails):
@@ -436,11 +612,11 @@ def test_a_step_of_an_old_program_is_folded_by_a_new_one(tmp_path):
 
     anyio.run(old_program)
     before = answers.pop()
-    assert before.events == (Adjusted((5, -2)), Adjusted(()), Adjusted((7,)))
+    assert before.events == (Adjusted((5, -2)), Adjusted(()), Adjusted((7, 1)))
     ended = anyio.run(new_program)
     after = answers.pop()
-    assert after.events == (Filled(5), Emptied(2), Filled(7))
-    assert ended.state == 3
+    assert after.events == (Filled(5), Emptied(2), Filled(7), Filled(1))
+    assert ended.state == 4
     for fact in ("first_position", "last_position", "versions"):
         assert getattr(after, fact) == getattr(before, fact)
     assert before.last_position == before.first_position + 2

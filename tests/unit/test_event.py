@@ -19,7 +19,7 @@ import pydantic
 import pytest
 
 import eventbraid as eb
-from eventbraid.event._registry import default_registry
+from eventbraid.event import EventRegistry
 
 
 class Money(eb.Int, ge=0): ...
@@ -436,19 +436,23 @@ def test_a_module_that_is_loaded_again_may_define_its_events_again(monkeypatch):
 def test_a_class_that_was_defined_again_replaces_the_old_one(monkeypatch):
     notebook = types.ModuleType("another_notebook")
     monkeypatch.setitem(sys.modules, "another_notebook", notebook)
-    notebook.eb = eb
-    cell = "@eb.event('test_event.other_cell')\nclass Cell:\n    {}: int\n"
-    generation = default_registry.generation
+    registry = EventRegistry()
+    vars(notebook).update(eb=eb, registry=registry)
+    cell = (
+        "@eb.event('test_event.other_cell', registry=registry)\n"
+        "class Cell:\n    {}: int\n"
+    )
+    generation = registry.generation
     exec(cell.format("x"), vars(notebook))
-    assert default_registry.generation == generation
+    assert registry.generation == generation
     old = notebook.Cell(1)
     exec(cell.format("y"), vars(notebook))
-    assert default_registry.generation == generation + 1
+    assert registry.generation == generation + 1
     with pytest.raises(
         eb.errors.InvalidArgument, match="make the event with the new class"
     ):
-        eb.encode_event(old)
-    assert eb.encode_event(notebook.Cell(2))[1] == b'{"y":2}'
+        eb.encode_event(old, registry=registry)
+    assert eb.encode_event(notebook.Cell(2), registry=registry)[1] == b'{"y":2}'
 
 
 def test_the_type_of_a_class_is_known():

@@ -231,6 +231,7 @@ class EventDecoder:
     def _substitute(
         self, recorded: RecordedEvent, error: UnknownEventType | EventDecodeError
     ) -> object:
+        self._registry.note_refused_type()
         policy = self._on_undecodable
         undecoded = UndecodedEvent(recorded, error)
         if policy == "raw":

@@ -16,8 +16,6 @@ def is_frozen_class(kind: type) -> bool:
 
     For decoded instances only, because decoding has checked the annotations.
     """
-    if kind is Parts:
-        return True  # Its members have classes of their own.
-    if kind is SetAside or kind is UndecodedEvent:
-        return False  # A class that is registered later may decode the event.
+    if kind in {Parts, SetAside, UndecodedEvent}:
+        return True  # The members of `Parts` have classes of their own.
     return not is_changeable(schema_of(kind))

@@ -55,6 +55,7 @@ class EventRegistry:
         "_by_name",
         "_by_place",
         "_formerly",
+        "_has_refused_types",
         "_is_sealed",
         "_is_valid",
         "_upcasters",
@@ -65,10 +66,11 @@ class EventRegistry:
         """Begin with no event types.
 
         Attributes:
-            generation: The number of times that a class or an upcaster has replaced
-                another one, or an upcaster was added. Caches of decoded events are
-                valid for one generation only: they may contain instances of a replaced
-                class.
+            generation: It increases whenever a recorded event may be decoded
+                differently from then on: when a class or an upcaster replaces another
+                one or an upcaster is added, and when a class is added after a reader
+                has continued without an event of an unknown type. Caches of decoded
+                events, and of what was folded from them, are valid for one generation.
         """
         self.generation = 0
         self._by_kind: dict[type, EventType] = {}
@@ -82,6 +84,7 @@ class EventRegistry:
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self._is_sealed = False
         self._is_valid = True
+        self._has_refused_types = False
 
     # --- registration
 
@@ -126,7 +129,8 @@ class EventRegistry:
         self._formerly.update(dict.fromkeys(formerly, name))
         self._add_names(found, is_renamed=bool(formerly))
         self._is_valid = False
-        if replaced:
+        if replaced or self._has_refused_types:
+            self._has_refused_types = False
             self.generation += 1
 
     def add_upcaster(self, upcaster: Upcaster) -> None:
@@ -159,6 +163,13 @@ class EventRegistry:
         self._is_valid = False
         # A cached event may have been decoded without this upcaster.
         self.generation += 1
+
+    def note_refused_type(self) -> None:
+        """Note that a reader continues without an event whose type is unknown.
+
+        What it caches has to be dropped when the type is registered after all.
+        """
+        self._has_refused_types = True
 
     def seal(self) -> None:
         """Validate the registry, and refuse all later registrations.
