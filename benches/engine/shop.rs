@@ -56,6 +56,7 @@ impl Shop {
                 .bodies
                 .get(n % STREAMS)
                 .map_or(&[][..], |body| body.as_slice()),
+            content: None,
         }
     }
 

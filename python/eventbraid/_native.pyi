@@ -70,6 +70,9 @@ class NewEvent:
         event_id: The event's id; if not given, one is generated when it is appended.
         original_time: When the event happened, if that isn't when it is recorded; with
             a time zone.
+        content: What an idempotency key compares in place of the body. Pass the plain
+            body here if `data` is encrypted, because a body that is encrypted again has
+            other bytes. It isn't stored.
 
     Raises:
         InvalidArgument: If the original time has no time zone.
@@ -90,6 +93,7 @@ class NewEvent:
         metadata: Mapping[str, str] | None = None,
         event_id: UUID | EventId | None = None,
         original_time: datetime | None = None,
+        content: Buffer | None = None,
     ) -> NewEvent: ...
     @property
     def stream(self) -> str:
@@ -109,6 +113,9 @@ class NewEvent:
     @property
     def original_time(self) -> datetime | None:
         """When the event happened, in UTC, if the caller passed it."""
+    @property
+    def content(self) -> bytes:
+        """What an idempotency key compares: the body, unless `content` was given."""
     @property
     def is_system(self) -> bool:
         """Whether the library created it, so that a ``$`` stream accepts it."""

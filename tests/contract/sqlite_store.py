@@ -423,7 +423,7 @@ def _content(events, expect, given):
     if given is not None:
         return b"given:" + bytes(given)
     parts = [
-        [[e.stream, e.type, e.data.hex(), dict(e.metadata)] for e in events],
+        [[e.stream, e.type, e.content.hex(), dict(e.metadata)] for e in events],
         {s: repr(e) for s, e in expect.items() if e is not eb.ANY},
     ]
     return json.dumps(parts, sort_keys=True).encode()

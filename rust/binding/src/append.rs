@@ -307,6 +307,7 @@ impl EventObjects<'_> {
             metadata: event.map_or(b"", NewEvent::encoded_metadata),
             library_metadata: event.map_or(b"", NewEvent::encoded_library_metadata),
             data: self.data.as_bytes(),
+            content: event.and_then(|event| event.own_content(self.stream.py())),
         })
     }
 }

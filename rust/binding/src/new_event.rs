@@ -18,6 +18,9 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 ///     metadata: Facts about the event besides its body, at most 64 KiB.
 ///     event_id: The event's id; if not given, one is generated when it is appended.
 ///     original_time: When the event happened, if that isn't when it is recorded; with a time zone.
+///     content: What an idempotency key compares in place of the body. Pass the plain body here if
+///         `data` is encrypted, because a body that is encrypted again has other bytes. It isn't
+///         stored.
 ///
 /// Raises:
 ///     InvalidArgument: If the original time has no time zone.
@@ -36,6 +39,8 @@ pub(crate) struct NewEvent {
     /// The metadata that the library adds, in the form in which it follows the caller's.
     library_metadata: Box<[u8]>,
     event_id: Option<[u8; 16]>,
+    /// What an idempotency key compares in place of the body.
+    content: Option<Py<PyBytes>>,
     /// Whether the event may be appended to a system stream.
     is_system: bool,
 }
@@ -43,7 +48,9 @@ pub(crate) struct NewEvent {
 #[pymethods]
 impl NewEvent {
     #[new]
-    #[pyo3(signature = (stream, r#type, data, *, metadata=None, event_id=None, original_time=None))]
+    #[pyo3(signature = (
+        stream, r#type, data, *, metadata=None, event_id=None, original_time=None, content=None
+    ))]
     fn new(
         stream: &Bound<'_, PyAny>,
         r#type: &Bound<'_, PyAny>,
@@ -51,6 +58,7 @@ impl NewEvent {
         metadata: Option<&Bound<'_, PyAny>>,
         event_id: Option<&Bound<'_, PyAny>>,
         original_time: Option<&Bound<'_, PyAny>>,
+        content: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (stream, event_type) = (string("stream", stream)?, string("event type", r#type)?);
         utf8("stream", stream)?;
@@ -72,6 +80,9 @@ impl NewEvent {
                 .unwrap_or_default(),
             library_metadata: metadata::encode_library(original_time)?,
             event_id: event_id.map(bytes_from_uuid).transpose()?,
+            content: content
+                .map(|content| Ok::<_, PyErr>(exact(bytes("content", content)?).unbind()))
+                .transpose()?,
             is_system: false,
         })
     }
@@ -112,6 +123,12 @@ impl NewEvent {
     #[getter]
     fn original_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         metadata::original_time(py, &self.library_metadata).map_err(EventbraidError::new_err)
+    }
+
+    /// What an idempotency key compares: the body, unless the caller passed something else.
+    #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
+        self.content.as_ref().unwrap_or(&self.data).bind(py)
     }
 
     /// Whether the library created it, so that it may be appended to a system stream.
@@ -169,6 +186,7 @@ impl NewEvent {
         keywords.set_item("metadata", self.metadata(py)?.call_method0("copy")?)?;
         keywords.set_item("event_id", self.event_id(py)?)?;
         keywords.set_item("original_time", self.original_time(py)?)?;
+        keywords.set_item("content", self.content.as_ref())?;
         Ok((
             (self.stream(py), self.event_type(py), self.data(py)),
             keywords,
@@ -206,6 +224,7 @@ type Facts<'a> = (
     &'a [u8],
     &'a [u8],
     Option<[u8; 16]>,
+    Option<&'a [u8]>,
 );
 
 impl NewEvent {
@@ -214,7 +233,7 @@ impl NewEvent {
         let (stream, kind, data) = (tuple.get_item(0)?, tuple.get_item(1)?, tuple.get_item(2)?);
         Bound::new(
             tuple.py(),
-            Self::new(&stream, &kind, &data, None, None, None)?,
+            Self::new(&stream, &kind, &data, None, None, None, None)?,
         )
     }
 
@@ -226,6 +245,11 @@ impl NewEvent {
     /// The metadata that the library adds, as it is stored in the log.
     pub(crate) fn encoded_library_metadata(&self) -> &[u8] {
         &self.library_metadata
+    }
+
+    /// What an idempotency key compares in place of the body; `None` means the body.
+    pub(crate) fn own_content<'a>(&'a self, py: Python<'a>) -> Option<&'a [u8]> {
+        self.content.as_ref().map(|content| content.as_bytes(py))
     }
 
     /// The id that was given, if any, as bytes.
@@ -246,6 +270,7 @@ impl NewEvent {
             &self.metadata,
             &self.library_metadata,
             self.event_id,
+            self.own_content(py),
         ))
     }
 }
@@ -262,6 +287,7 @@ pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
         metadata: event.metadata.clone(),
         library_metadata: event.library_metadata.clone(),
         event_id: event.event_id,
+        content: event.content.as_ref().map(|content| content.clone_ref(py)),
         is_system: true,
     }
 }
@@ -297,6 +323,7 @@ pub(crate) fn traced_event(
         metadata,
         library_metadata: Box::default(),
         event_id: event_id.map(bytes_from_uuid).transpose()?,
+        content: None,
         is_system: false,
     })
 }

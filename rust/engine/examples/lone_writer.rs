@@ -50,6 +50,7 @@ fn append(store: &Store, commit: u64, events: u64) -> eventbraid_engine::Result<
         metadata: b"",
         library_metadata: b"",
         data: &BODY,
+        content: None,
     };
     let events: Vec<EventInput<'_>> = (0..events).map(|_| event).collect();
     store.append(prepare(&Append {

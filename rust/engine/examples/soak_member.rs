@@ -483,6 +483,7 @@ fn prepared(
             metadata: b"",
             library_metadata: b"",
             data: value.as_bytes(),
+            content: None,
         })
         .collect();
     let expectations: Vec<_> = expect

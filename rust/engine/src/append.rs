@@ -57,6 +57,9 @@ pub struct EventInput<'a> {
     pub library_metadata: &'a [u8],
     /// The body.
     pub data: &'a [u8],
+    /// What an idempotency key identifies in place of the body. A caller that encrypts a body passes
+    /// the plain body here, because the same body encrypted again has other bytes. It isn't stored.
+    pub content: Option<&'a [u8]>,
 }
 
 /// One append, borrowed from the caller.
@@ -108,7 +111,7 @@ pub(crate) fn append_digest(append: &Append<'_>) -> u128 {
         part(event.stream.as_bytes());
         part(event.event_type.as_bytes());
         part(event.metadata);
-        part(event.data);
+        part(event.content.unwrap_or(event.data));
     }
     let mut expectations: Vec<_> = append
         .expectations

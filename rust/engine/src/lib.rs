@@ -17,6 +17,7 @@
 //!     stream: "account-alice",
 //!     event_type: "withdrawn",
 //!     data: b"{\"amount\":100}",
+//!     content: None,
 //!     event_id: None,
 //!     metadata: b"",
 //!     library_metadata: b"",

@@ -62,6 +62,7 @@ fn a_read_batch_is_limited_by_the_bytes_that_it_keeps_in_memory() {
         metadata: &metadata,
         library_metadata: b"",
         data: b"",
+        content: None,
     };
     let events = [event; 100];
     let append = Append {
@@ -433,6 +434,7 @@ fn events_and_expectations_of_equal_text_have_different_content() {
         metadata,
         library_metadata: b"",
         data,
+        content: None,
     };
     // Three events of four parts each and four expectations of three parts each: the same twelve
     // texts in the same order.
@@ -460,4 +462,40 @@ fn events_and_expectations_of_equal_text_have_different_content() {
     );
     let again = store.append(prepare(&expecting).unwrap()).unwrap();
     assert!(again.replayed);
+}
+
+#[test]
+fn the_content_of_an_event_replaces_its_data_for_a_key() {
+    let store = open(SimVfs::memory()).unwrap();
+    let append = |data: &[u8], content| {
+        let event = EventInput {
+            stream: "s",
+            event_type: "t",
+            event_id: None,
+            metadata: b"",
+            library_metadata: b"",
+            data,
+            content,
+        };
+        let append = Append {
+            events: &[event],
+            idempotency_key: Some("k"),
+            ..Append::default()
+        };
+        store.append(prepare(&append).unwrap())
+    };
+    append(b"cipher 1", Some(b"plain")).unwrap();
+    assert!(append(b"cipher 2", Some(b"plain")).unwrap().replayed);
+    // A plain body is its own content.
+    assert!(append(b"plain", None).unwrap().replayed);
+    for refused in [
+        append(b"cipher 1", Some(b"other")),
+        append(b"cipher 1", None),
+    ] {
+        assert!(
+            matches!(refused, Err(Error::IdempotencyMismatch { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(stream(&store, "s")[0].data(), b"cipher 1");
 }

@@ -386,6 +386,7 @@ impl Machine {
                 metadata: b"",
                 library_metadata: b"",
                 data: &e.body,
+                content: None,
             })
             .collect();
         let mut appended = self.store.append(prepare(&Append {

@@ -265,6 +265,22 @@ class AppendingContract(ContractCase):
             done = await store.append([event], idempotency_key="k")
             assert done.replayed is replayed
 
+    async def test_rule_10_the_content_of_an_event_replaces_its_data(
+        self, store: StoreUnderTest
+    ) -> None:
+        """An encrypted body has other bytes each time; its plain body is compared."""
+
+        def encrypted(data: bytes, plain: bytes) -> list[eb.NewEvent]:
+            return [eb.NewEvent("a", "x", data, content=plain)]
+
+        await store.append(encrypted(b"nonce 1", b"plain"), idempotency_key="k")
+        again = await store.append(encrypted(b"nonce 2", b"plain"), idempotency_key="k")
+        assert again.replayed
+        late = store.append(encrypted(b"nonce 1", b"other"), idempotency_key="k")
+        await refusal(late, eb.errors.IdempotencyMismatch)
+        [recorded] = await listed(store.read_stream("a"))
+        assert recorded.data == b"nonce 1"
+
     async def test_rule_10_content_may_be_what_the_caller_says(
         self, store: StoreUnderTest
     ) -> None:

@@ -38,6 +38,7 @@ fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
         metadata: b"{}",
         library_metadata: b"",
         data,
+        content: None,
     }
 }
 

@@ -308,6 +308,7 @@ mod tests {
             metadata: b"",
             library_metadata: b"",
             data: b"",
+            content: None,
         };
         Directory::of(&streams.iter().map(event).collect::<Vec<_>>())
     }

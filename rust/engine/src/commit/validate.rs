@@ -226,6 +226,7 @@ mod tests {
             metadata: b"",
             library_metadata: b"",
             data: b"",
+            content: None,
         };
         let written = Append {
             events: &[event],

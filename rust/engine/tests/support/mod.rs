@@ -59,6 +59,7 @@ pub(crate) fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
         metadata: b"",
         library_metadata: b"",
         data,
+        content: None,
     }
 }
 
