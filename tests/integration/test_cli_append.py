@@ -127,6 +127,24 @@ def test_what_read_prints_append_takes(directory, tmp_path):
     )
 
 
+def test_an_encoded_body_is_printed_with_its_codec_and_appended_unchanged(
+    directory, tmp_path
+):
+    body = b"\xc1\x01\x04zlib\x78\x9c\n\t"
+    with eb.open(directory) as store:
+        store.append([("a", "t", body)])
+    printed = ran("read", directory, "--json").stdout
+    [fields] = json_lines(printed)
+    assert fields["codec"] == "zlib"
+    assert base64.b64decode(fields["data_base64"]) == body
+    shown = ran("tail", directory).stdout.decode()
+    assert f"encoded by the codec 'zlib', {len(body)} bytes" in shown
+    copy = tmp_path / "copy"
+    assert ran("append", copy, "--create", given=printed).returncode == Exit.FINE
+    [copied] = events(copy)
+    assert copied.data == body
+
+
 def test_commits_are_cut_by_size(directory):
     given = b"".join(line("a", number) for number in range(5))
     done = ran(

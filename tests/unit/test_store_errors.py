@@ -50,6 +50,7 @@ EXAMPLES = [
     eb.errors.StoreUnavailable("shop.braid", "open", "permission denied", errno.EACCES),
     eb.errors.StreamDeleted("account-a"),
     eb.errors.UndeclaredStream("account-c", "Transfer", ["account-a"]),
+    eb.errors.UnknownCodec("aes:2025", "opened", "account-a", 3, 7),
     eb.errors.UnknownEventType("opened", 2, "account-a", 7),
     eb.VersionConflict([CONFLICT]),
 ]

@@ -26,7 +26,7 @@ _MAXIMUM_LISTED = 20
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A line's fields; the last three are printed by `read --json` and ignored here."""
+    """A line's fields; the last four are printed by `read --json` and ignored here."""
 
     stream: str
     type: str
@@ -38,6 +38,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     position: int | None = None
     version: int | None = None
     recorded_at: str | None = None
+    codec: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from eventbraid.cli._output import printable
+from eventbraid.event import codec_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,11 @@ class _JsonLines:
 
 
 def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
-    """Return an event's fields; data that isn't JSON is encoded in base64."""
+    """Return an event's fields; data that isn't JSON is written in base64.
+
+    Data that a codec has encoded is printed as it is stored, because the command line
+    has neither the codecs nor the keys of the application.
+    """
     fields: dict[str, object] = {
         "position": recorded.position,
         "stream": recorded.stream,
@@ -73,6 +78,9 @@ def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
         fields["data"] = orjson.Fragment(data.translate(_SPACES))
     else:
         fields["data_base64"] = base64.b64encode(data).decode()
+        codec = codec_id(data)
+        if codec is not None:
+            fields["codec"] = codec
     return fields
 
 
@@ -161,9 +169,14 @@ def body_lines(data: bytes, width: int) -> list[str]:
         ['{', '  "paid": [']
         >>> body_lines(b"hello", 80), body_lines(bytes([0, 255]), 80)
         (['5 bytes of text: hello'], ['2 bytes: 00 ff'])
+        >>> body_lines(bytes([0xC1, 1, 4]) + b"zlib" + bytes([0x78, 0x9C]), 80)
+        ["encoded by the codec 'zlib', 9 bytes: c1 01 04 7a 6c 69 62 78 9c"]
     """
     if not data:
         return ["no data"]
+    codec = codec_id(data)
+    if codec is not None:
+        return [f"encoded by the codec {codec!r}, {_hexadecimal(data)}"]
     if _is_json(data):
         return _json_lines(data, width)
     try:

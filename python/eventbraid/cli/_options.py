@@ -130,4 +130,5 @@ Fields of an event with --json, one object per line:
   original_time  when the event happened (UTC), if its writer passed that time
   data           the event's data, if that is JSON
   data_base64    the event's data otherwise
+  codec          the id of the codec that encoded the data, if one did
 """

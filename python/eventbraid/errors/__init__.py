@@ -40,6 +40,7 @@ from eventbraid.errors._event import (
     EventDecodeError,
     EventError,
     InvalidEventType,
+    UnknownCodec,
     UnknownEventType,
 )
 from eventbraid.errors._lease import LeaseError, LeaseHeld, LeaseLost
@@ -115,6 +116,7 @@ __all__ = [
     "StreamCondition",
     "StreamDeleted",
     "UndeclaredStream",
+    "UnknownCodec",
     "UnknownEventType",
     "VersionConflict",
 ]

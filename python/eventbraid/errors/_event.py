@@ -108,6 +108,42 @@ class EventDecodeError(EventError):
         )
 
 
+class UnknownCodec(EventDecodeError):
+    """The program doesn't have the codec that encoded the body of a recorded event.
+
+    Attributes:
+        codec_id: The id of the codec, which may also name a key.
+        type: The event type.
+        stream: The stream's id.
+        version: The version of the event in its stream.
+        position: The event's position in the log.
+        reason: The reason that `EventDecodeError` has.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.UnknownCodec("aes:2025", "opened", "account-a", 3, 7).codec_id
+        'aes:2025'
+    """
+
+    def __init__(
+        self,
+        codec_id: str,
+        type: str,  # noqa: A002 - the attribute has this name in all errors
+        stream: str,
+        version: int,
+        position: int,
+    ) -> None:
+        """Build the error from the codec's id, and from the event that it encoded."""
+        reason = (
+            f"the codec {codec_id!r} encoded it (version {version} of the stream), and "
+            "this program doesn't have that codec; add it with "
+            "eventbraid.event.add_codec(codec)"
+        )
+        super().__init__(type, stream, position, reason)
+        self.codec_id = codec_id
+        self.version = version
+
+
 class InvalidEventType(EventError, InvalidArgument):
     """An event type that isn't 1 to 255 bytes of UTF-8.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from eventbraid.event._body_codec import BodyCodec, BodyContext, codec_id
+from eventbraid.event._decode_steps import plain_body
 from eventbraid.event._decoder import EventDecoder, OnUndecodable, UndecodedEvent
-from eventbraid.event._define import event, register_event
+from eventbraid.event._define import add_codec, event, register_event, use_codec
 from eventbraid.event._define_upcaster import upcaster
 from eventbraid.event._event_schema import event_schema, schema_of_text, schema_text
 from eventbraid.event._recorded import Recorded
@@ -19,6 +21,8 @@ from eventbraid.event._transcribe import (
 from eventbraid.event._upcasting import UpcastEvent
 
 __all__ = [
+    "BodyCodec",
+    "BodyContext",
     "EventDecoder",
     "EventRegistry",
     "OnUndecodable",
@@ -26,6 +30,8 @@ __all__ = [
     "SchemaChange",
     "UndecodedEvent",
     "UpcastEvent",
+    "add_codec",
+    "codec_id",
     "decode_event",
     "default_registry",
     "encode_event",
@@ -34,9 +40,11 @@ __all__ = [
     "event_type",
     "event_types",
     "new_event",
+    "plain_body",
     "register_event",
     "schema_changes",
     "schema_of_text",
     "schema_text",
     "upcaster",
+    "use_codec",
 ]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from eventbraid.domain._invalid_value import shown
-from eventbraid.errors import InvalidArgument, UnknownEventType
+from eventbraid.errors import EventDecodeError, InvalidArgument, UnknownEventType
 from eventbraid.event._decode_steps import (
     SCHEMA_VERSION,
-    decode_error,
+    decode_again,
     decode_old,
     schema_version,
 )
@@ -20,7 +20,6 @@ from eventbraid.event._registry import EventRegistry, default_registry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eventbraid.errors import EventDecodeError
     from eventbraid.store import RecordedEvent
 
 
@@ -213,12 +212,9 @@ class EventDecoder:
             if found is not None:
                 return Recorded(found.codec.decode(recorded.data), recorded)
             decoded = decode_old(recorded, version, self._registry)
-        except Exception as error:
-            refusal = decode_error(recorded, error)
-            if self._on_undecodable == "raise":
-                raise refusal from error
-            return Recorded(self._substitute(recorded, refusal), recorded)
-        if type(decoded) is UnknownEventType:
+        except Exception as error:  # noqa: BLE001 - returned as the refusal
+            decoded = decode_again(recorded, error, self._registry)
+        if isinstance(decoded, UnknownEventType | EventDecodeError):
             if self._on_undecodable == "raise":
                 raise decoded
             return Recorded(self._substitute(recorded, decoded), recorded)

@@ -14,6 +14,8 @@ from eventbraid.event._registry import EventRegistry, default_registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from eventbraid.event._body_codec import BodyCodec
+
 T = TypeVar("T")
 
 
@@ -25,6 +27,7 @@ def event(
     version: int = 1,
     formerly: str | Iterable[str] = (),
     oldest_version: int = 1,
+    codec: BodyCodec | None = None,
     registry: EventRegistry = default_registry,
 ) -> Callable[[type[T]], type[T]]:
     """Make a frozen dataclass of a plain class, and an event of it.
@@ -41,6 +44,8 @@ def event(
         formerly: Former names of the event type, in the log.
         oldest_version: The lowest schema version that the log may contain. There must
             be a class or an upcaster for each version from this one on.
+        codec: The codec of the bodies of new events, such as a cipher; by default, the
+            codec that `use_codec` has set.
         registry: The registry of the class; by default, the one that all programs use.
 
     Raises:
@@ -73,7 +78,7 @@ def event(
                 kind.__qualname__,
                 f"no frozen dataclass can be made of it: {error}",
             ) from error
-        registry.add(made, name, version, former_names, oldest_version)
+        registry.add(made, name, version, former_names, oldest_version, codec)
         return made
 
     return define
@@ -86,6 +91,7 @@ def register_event(
     version: int = 1,
     formerly: str | Iterable[str] = (),
     oldest_version: int = 1,
+    codec: BodyCodec | None = None,
     registry: EventRegistry = default_registry,
 ) -> Callable[[type[T]], type[T]]:
     """Make an event of a class and leave the class as it is.
@@ -101,6 +107,8 @@ def register_event(
         formerly: Former names of the event type, in the log.
         oldest_version: The lowest schema version that the log may contain. There must
             be a class or an upcaster for each version from this one on.
+        codec: The codec of the bodies of new events, such as a cipher; by default, the
+            codec that `use_codec` has set.
         registry: The registry of the class; by default, the one that all programs use.
 
     Raises:
@@ -119,10 +127,69 @@ def register_event(
     former_names = check_former_names(name, version, formerly, oldest_version)
 
     def register(kind: type[T]) -> type[T]:
-        registry.add(kind, name, version, former_names, oldest_version)
+        registry.add(kind, name, version, former_names, oldest_version, codec)
         return kind
 
     return register
+
+
+def add_codec(
+    codec: BodyCodec,
+    /,
+    *,
+    replace: bool = False,
+    registry: EventRegistry = default_registry,
+) -> None:
+    """Add a codec for reading: events that it encoded can be decoded.
+
+    A codec that encodes new events, by `event` or by `use_codec`, is added by itself.
+    Add the codecs that earlier events were encoded with, such as one for each old key.
+
+    Args:
+        codec: The codec.
+        replace: Whether it replaces another codec with the same id.
+        registry: The registry.
+
+    Raises:
+        InvalidArgument: It isn't a codec, or another one has its id.
+
+    Example:
+        >>> import zlib
+        >>> from eventbraid.event import add_codec
+        >>> class OldZlib:
+        ...     id = "doc-zlib-2024"
+        ...
+        ...     def encode(self, body, context):
+        ...         return zlib.compress(body)
+        ...
+        ...     def decode(self, body, context):
+        ...         return zlib.decompress(body)
+        >>> add_codec(OldZlib())
+    """
+    registry.add_codec(codec, replace=replace)
+
+
+def use_codec(
+    codec: BodyCodec | None, /, *, registry: EventRegistry = default_registry
+) -> None:
+    """Encode the bodies of new events with a codec, and add it for reading.
+
+    It is used for all event types that were registered without a codec of their own,
+    before and after this call. Records of leases and sagas, which are the library's own
+    events, are never encoded.
+
+    Args:
+        codec: The codec; None if new events aren't to be encoded.
+        registry: The registry.
+
+    Raises:
+        InvalidArgument: It isn't a codec, or another one has its id.
+
+    Example:
+        >>> from eventbraid.event import use_codec
+        >>> use_codec(None)
+    """
+    registry.use_codec(codec)
 
 
 _MADE_ELSEWHERE = ("__struct_fields__", "__attrs_attrs__", "__pydantic_validator__")

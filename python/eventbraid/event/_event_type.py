@@ -11,6 +11,7 @@ from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidEventType
 
 if TYPE_CHECKING:
+    from eventbraid.event._body_codec import BodyCodec
     from eventbraid.event._codec import ClassCodec
 
 MOST_BYTES = 255
@@ -29,6 +30,11 @@ class EventType:
         kind: The class.
         codec: From the class to bytes and back.
         oldest_version: The lowest schema version that the log may contain.
+        body_codec: The codec of the bodies of new events, if they are encoded.
+        has_own_codec: Whether the body codec was given with the class, so that the
+            codec of the registry doesn't replace it.
+        is_plain: Whether an event is its name and its JSON alone: the version is 1, and
+            bodies aren't encoded. One test of it decides this for each new event.
     """
 
     name: str
@@ -36,6 +42,9 @@ class EventType:
     kind: type
     codec: ClassCodec
     oldest_version: int = 1
+    body_codec: BodyCodec | None = None
+    has_own_codec: bool = False
+    is_plain: bool = True
 
 
 def check_name(name: object, version: object) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventbraid._event_types import set_default
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
+from eventbraid.event._body_codec import BodyCodecs
 from eventbraid.event._codec import codec_of
 from eventbraid.event._event_type import EventType
 from eventbraid.event._evolution import problems_of, sources_of
@@ -16,6 +18,7 @@ from eventbraid.event._evolution import problems_of, sources_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from eventbraid.event._body_codec import BodyCodec
     from eventbraid.event._upcasting import Upcaster
 
 _library_packages: dict[str, str] = {}
@@ -51,6 +54,7 @@ class EventRegistry:
     """
 
     __slots__ = (
+        "_body_codec",
         "_by_kind",
         "_by_name",
         "_by_place",
@@ -59,6 +63,7 @@ class EventRegistry:
         "_is_sealed",
         "_is_valid",
         "_upcasters",
+        "codecs",
         "generation",
     )
 
@@ -71,8 +76,11 @@ class EventRegistry:
                 one or an upcaster is added, and when a class is added after a reader
                 has continued without an event of an unknown type. Caches of decoded
                 events, and of what was folded from them, are valid for one generation.
+            codecs: The codecs with which encoded bodies are decoded.
         """
         self.generation = 0
+        self.codecs = BodyCodecs()
+        self._body_codec: BodyCodec | None = None
         self._by_kind: dict[type, EventType] = {}
         # Also has the former names of a type, so that an event that was recorded under
         # one of them is found as quickly as any other.
@@ -95,6 +103,7 @@ class EventRegistry:
         version: int,
         formerly: Iterable[str] = (),
         oldest_version: int = 1,
+        codec: BodyCodec | None = None,
     ) -> None:
         """Register a class under a name and a version; `event` calls this.
 
@@ -104,12 +113,17 @@ class EventRegistry:
             version: The version of the class's schema.
             formerly: Former names of the event type.
             oldest_version: The lowest version that the log may contain.
+            codec: The codec of the bodies of new events; by default, the codec that
+                `use_codec` has set.
 
         Raises:
             InvalidEventType: The name is taken, the class has one, or the registry is
                 sealed.
+            InvalidArgument: The codec isn't one, or another one has its id.
         """
         self._refuse_sealed(name)
+        if codec is not None:
+            codec = self._add_codec(codec)
         _load_library_package(name, unless_within=kind.__module__)
         formerly = (*formerly,)
         self._refuse_second_name(kind, name, version)
@@ -117,13 +131,15 @@ class EventRegistry:
         self._refuse_ambiguous_names(name, formerly, replaced)
         self._refuse_second_class(kind, name, version)
         self._refuse_class_and_upcaster(kind.__qualname__, name, version)
-        codec = codec_of(kind)
+        class_codec = codec_of(kind)
         for old in replaced:
             # An instance of a replaced class is refused from now on: the class that
             # reads the event type has other fields.
             self._remove(old)
         set_tag(kind, name if version == 1 else f"{name}@{version}")
-        found = EventType(name, version, kind, codec, oldest_version)
+        found = self._with_codec(
+            EventType(name, version, kind, class_codec, oldest_version), codec
+        )
         self._by_kind[kind] = found
         self._by_place[kind.__module__, kind.__qualname__] = found
         self._formerly.update(dict.fromkeys(formerly, name))
@@ -170,6 +186,70 @@ class EventRegistry:
         What it caches has to be dropped when the type is registered after all.
         """
         self._has_refused_types = True
+
+    def add_codec(self, codec: BodyCodec, *, replace: bool = False) -> None:
+        """Add a codec for reading: events that it encoded can be decoded.
+
+        A sealed registry accepts codecs, because keys are rotated while programs run.
+
+        Args:
+            codec: The codec.
+            replace: Whether it replaces another codec with the same id.
+
+        Raises:
+            InvalidArgument: It isn't a codec, or another one has its id.
+        """
+        self._add_codec(codec, replace=replace)
+
+    def use_codec(self, codec: BodyCodec | None) -> None:
+        """Encode the bodies of new events with a codec, and add it for reading.
+
+        It is used for all event types that were registered without a codec of their
+        own, before and after this call. Records of leases and sagas, which are the
+        library's own events, are never encoded.
+
+        Args:
+            codec: The codec; None if new events aren't to be encoded.
+
+        Raises:
+            InvalidArgument: It isn't a codec, or another one has its id.
+        """
+        self._body_codec = None if codec is None else self._add_codec(codec)
+        changed = {
+            id(known): self._with_codec(
+                known, known.body_codec if known.has_own_codec else None
+            )
+            for known in self._by_kind.values()
+        }
+        # Another thread may look up a type meanwhile, so entries are replaced one by
+        # one, and none is ever missing.
+        for types in (self._by_kind, self._by_name, self._by_place):
+            self._replace_types(types, changed)
+
+    def _add_codec(self, codec: BodyCodec, *, replace: bool = False) -> BodyCodec:
+        if self.codecs.add(codec, replace=replace):
+            # A reader may have continued without an event that this codec decodes.
+            self.generation += 1
+        return codec
+
+    @staticmethod
+    def _replace_types(
+        types: dict[Any, EventType], changed: Mapping[int, EventType]
+    ) -> None:
+        for key, known in list(types.items()):
+            types[key] = changed.get(id(known), known)
+
+    def _with_codec(self, known: EventType, own: BodyCodec | None) -> EventType:
+        """Return a type with its own codec, or else with the codec of the registry."""
+        used = own
+        if own is None and not _is_of_library(known):
+            used = self._body_codec
+        return replace(
+            known,
+            body_codec=used,
+            has_own_codec=own is not None,
+            is_plain=known.version == 1 and used is None,
+        )
 
     def seal(self) -> None:
         """Validate the registry, and refuse all later registrations.

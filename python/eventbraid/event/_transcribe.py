@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from eventbraid._native import NewEvent
 from eventbraid._native import traced_event as traced_native_event
 from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._same import is_same
 from eventbraid.errors import (
     EventbraidError,
     EventDecodeError,
+    EventError,
     InvalidArgument,
-    UnknownEventType,
 )
+from eventbraid.event._body_codec import BodyContext, decoded_body, encoded_body
 from eventbraid.event._codec import TOO_DEEP
 from eventbraid.event._decode_steps import (
     SCHEMA_VERSION,
-    decode_error,
+    decode_again,
     decode_old,
     schema_version,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventbraid._native import EventId
+    from eventbraid.event._body_codec import BodyCodec
     from eventbraid.event._event_type import EventType
     from eventbraid.event._registry import EventRegistry
     from eventbraid.store import RecordedEvent
@@ -135,7 +138,8 @@ def encode_event(
         that stores only the bytes must store the version, too.
 
     Raises:
-        InvalidArgument: The class isn't registered, or a value couldn't be read back.
+        InvalidArgument: The class isn't registered, its bodies are encoded by a codec,
+            or a value couldn't be read back.
         InvalidValue: A field isn't what its annotation says.
 
     Example:
@@ -148,9 +152,17 @@ def encode_event(
     """
     found = registry.of_class(type(event))
     data = _encoded(found, event)
-    if found.version != 1:
-        return found.name, VersionedBody(data, found.version)
-    return found.name, data
+    if found.is_plain:
+        return found.name, data
+    if found.body_codec is not None:
+        # The plain body must not get into a log by an append of this result.
+        raise InvalidArgument(
+            "event",
+            shown(event),
+            f"its body is encoded by the codec {found.body_codec.id!r}, which depends "
+            "on the stream; use new_event(stream, event)",
+        )
+    return found.name, VersionedBody(data, found.version)
 
 
 def decode_event(
@@ -191,9 +203,9 @@ def decode_event(
         if found is not None:
             return found.codec.decode(recorded.data)
         decoded = decode_old(recorded, version, registry)
-    except Exception as error:
-        raise decode_error(recorded, error) from error
-    if type(decoded) is UnknownEventType:
+    except Exception as error:  # noqa: BLE001 - returned as the refusal
+        decoded = decode_again(recorded, error, registry)
+    if isinstance(decoded, EventError):
         raise decoded
     if type(decoded) is not Parts:
         return decoded
@@ -254,8 +266,21 @@ def new_event(
             SCHEMA_VERSION,
             "it is reserved for the event's schema version; use another key",
         )
-    if found.version != 1:
-        metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
+    if not found.is_plain:
+        if found.version != 1:
+            metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
+        if found.body_codec is not None:
+            return NewEvent(
+                stream,
+                found.name,
+                _encoded_body(found, found.body_codec, data, stream),
+                metadata=metadata,
+                event_id=event_id,
+                original_time=original_time,
+                # A cipher makes other bytes of the same body each time, and a retry is
+                # the same request.
+                content=data,
+            )
     return NewEvent(
         stream,
         found.name,
@@ -263,6 +288,30 @@ def new_event(
         metadata=metadata,
         event_id=event_id,
         original_time=original_time,
+    )
+
+
+def _encoded_body(
+    found: EventType, codec: BodyCodec, body: bytes, stream: str
+) -> bytes:
+    """Encode a body, and refuse what the codec can't decode again."""
+    context = BodyContext(stream, found.name, found.version)
+    data = encoded_body(codec, body, context)
+    try:
+        again = decoded_body(codec, data, context)
+        # Another format may write the same values as other JSON.
+        if again == body or is_same(
+            found.codec.decode(again), found.codec.decode(body)
+        ):
+            return data
+        reason = f"it decodes the body as {shown(again)}"
+    except Exception as error:
+        error.add_note(f"raised while the codec {codec.id!r} decoded its own result")
+        raise
+    raise InvalidArgument(
+        f"body encoded by the codec {codec.id!r}",
+        shown(body),
+        f"{reason}; decode must return the body that was given to encode",
     )
 
 
