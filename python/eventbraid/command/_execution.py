@@ -258,7 +258,7 @@ class Execution:
         self._is_committed = True
         if appended.replayed:
             return await self._replayed(appended)
-        reading.keep(decision, appended)
+        await reading.keep(port, decision, appended)
         return self._done(decision, appended)
 
     async def _decided(self, reading: Reading, states: SharedStates | None) -> Decision:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from eventbraid.command._decision import decided
 from eventbraid.command._executed import Executed
+from eventbraid.command._snapshots import save_snapshots
 from eventbraid.command._stream_fold import fold_recorded, initial_state
 from eventbraid.command._stream_states import keep_states
 from eventbraid.command._write import STATES
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._state_cache import Kind, StateCache, States
+    from eventbraid.command._stream_states import DueSnapshot
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import EventDecoder
 
@@ -84,14 +86,13 @@ async def execute_fast(
         stream = values[name]
         kinds[stream] = kind.events
         found = cache.find(kind, stream)
-        if kind not in states:
-            states[kind] = {}
+        of_kind = states.setdefault(kind, {})
         if found is None:
             missing[stream] = kind
         else:
-            states[kind][stream] = found
+            of_kind[stream] = found
             versions[stream] = found[0]
-    if queues.contended(kinds):
+    if queues.contended(kinds) or (missing and _have_snapshots(missing)):
         return None
     try:
         if missing:
@@ -121,7 +122,9 @@ async def execute_fast(
         appended = await port.append(decision.encoded, expect=versions)
     except VersionConflict as conflict:
         return FailedAttempt(conflict, decision, versions)
-    keep_states(cache, states, decision, appended)
+    due = keep_states(cache, states, decision, appended)
+    if due:
+        await _save(port, due)
     return Executed(
         events=decision.events,
         versions=appended.versions,
@@ -131,6 +134,19 @@ async def execute_fast(
         attempts=1,
         replayed=False,
     )
+
+
+def _have_snapshots(streams: Mapping[str, Kind]) -> bool:
+    return any(kind.snapshots is not None for kind in streams.values())
+
+
+async def _save(port: Port, due: list[DueSnapshot]) -> None:
+    try:
+        await save_snapshots(port, due)
+    except BaseException as interruption:
+        # A cancellation or Ctrl-C, after the commit of the command.
+        interruption.__dict__["outcome_unknown"] = True
+        raise
 
 
 async def _read(

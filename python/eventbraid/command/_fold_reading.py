@@ -33,6 +33,7 @@ from eventbraid.command._shared_state import (
     folds_without_fields,
     share,
 )
+from eventbraid.command._snapshots import find_snapshot
 from eventbraid.command._stream_loading import fold_on
 from eventbraid.command._stream_states import with_states
 from eventbraid.command._typing import is_covered
@@ -191,7 +192,7 @@ class FoldReading(Generic[S]):
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Do nothing: the next attempt reads all streams."""
 
-    def keep(self, decision: Decision, appended: Appended) -> None:
+    async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Do nothing: the state depends on the command."""
 
     def _shared_key(self) -> StateKey | None:
@@ -265,6 +266,8 @@ class FoldReading(Generic[S]):
                 continue
             version = self.versions[stream]
             found = self._cache.find(kind, stream)
+            if found is None:
+                found = await find_snapshot(port, kind, stream)
             if found is not None and found[0] > version:
                 found = None
             after = {stream: 0 if found is None else found[0]}

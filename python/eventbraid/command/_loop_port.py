@@ -78,6 +78,13 @@ class LoopPort:
         log = self._store.read_all(after=first - 1, before=last + 1)
         return [recorded async for recorded in log]
 
+    async def read_last(self, stream: str) -> RecordedEvent | None:
+        """Return the newest event of a stream; None if the stream has none."""
+        newest = self._store.read_stream(stream, backward=True, limit=1)
+        for recorded in [one async for one in newest]:
+            return recorded
+        return None
+
     async def sleep(self, seconds: float) -> None:
         """Wait while the loop's other tasks run."""
         await anyio.sleep(seconds)

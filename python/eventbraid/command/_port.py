@@ -65,6 +65,10 @@ class Port(Protocol):
         """Return the events from one position to another, both included."""
         ...
 
+    def read_last(self, stream: str) -> Awaitable[RecordedEvent | None]:
+        """Return the newest event of a stream; None if the stream has none."""
+        ...
+
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait."""
         ...

@@ -64,7 +64,7 @@ class Reading(Protocol):
         """Note the conflict of an attempt, for the next read."""
         ...
 
-    def keep(self, decision: Decision, appended: Appended) -> None:
+    async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Keep the states after the command's own events, for further commands."""
         ...
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._discovery import discovery_limit, requests
 from eventbraid.command._reading import declared_kinds, joined
+from eventbraid.command._snapshots import find_snapshot, save_snapshots
 from eventbraid.command._stream_loading import fold_on
 from eventbraid.command._stream_states import keep_states, with_states
 from eventbraid.store._paging import LARGEST_NUMBER
@@ -172,9 +173,11 @@ class StateReading:
         """Drop what the next attempt doesn't need, before a wait."""
         self._begin()
 
-    def keep(self, decision: Decision, appended: Appended) -> None:
+    async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Cache the states after the command's own events."""
-        keep_states(self._cache, self._states, decision, appended)
+        due = keep_states(self._cache, self._states, decision, appended)
+        if due:
+            await save_snapshots(port, due)
 
     async def _load(self, port: Port, wanted: list[Wanted]) -> None:
         """Find the states of streams in the cache, and read what is missing there."""
@@ -182,7 +185,10 @@ class StateReading:
         missing: dict[str, int] = {}
         kind_counts = Counter(stream for _, stream in wanted)
         for kind, stream in wanted:
-            found = cached[kind, stream] = self._cache.find(kind, stream)
+            found = self._cache.find(kind, stream)
+            if found is None and kind.snapshots is not None:
+                found = await find_snapshot(port, kind, stream)
+            cached[kind, stream] = found
             version = 0 if found is None else found[0]
             if (
                 self._is_snapshot

@@ -6,6 +6,7 @@ import sys
 from types import NoneType
 from typing import Any, ClassVar, Generic
 
+from eventbraid.command._snapshot_format import SnapshotFormat
 from eventbraid.command._typing import (
     EventKinds,
     event_kinds,
@@ -14,6 +15,7 @@ from eventbraid.command._typing import (
 )
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidStreamId
+from eventbraid.store._paging import checked
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar
@@ -73,12 +75,28 @@ class Stream(Generic[E, S]):
     foldable: ClassVar[set[type]] = set()
     has_state: ClassVar[bool] = False
     may_be_none: ClassVar[bool] = True
+    snapshots: ClassVar[SnapshotFormat | None] = None
 
-    def __init_subclass__(cls, *, category: str | None = None) -> None:
-        """Set the category of a new kind of stream.
+    def __init_subclass__(
+        cls,
+        *,
+        category: str | None = None,
+        snapshot_every: int | None = None,
+        fold_version: int | None = None,
+    ) -> None:
+        """Set the category of a new kind of stream, and the snapshots of its states.
 
         Args:
             category: The part of its ids before the first ``-``; inherited by default.
+            snapshot_every: The number of events after which the state of a stream is
+                recorded, so that a long stream needn't be folded from its first event
+                when a process begins to use it. By default, no states are recorded.
+            fold_version: The version of the fold, 1 by default. Increase it when you
+                change `initial` or `apply`: snapshots of another version are ignored.
+
+        Raises:
+            TypeError: The category is invalid, a method of the fold is missing, or
+                states of this type can't be recorded.
         """
         super().__init_subclass__()
         if category is not None:
@@ -95,6 +113,15 @@ class Stream(Generic[E, S]):
         cls.foldable = set()
         cls.has_state = _defines_fold(cls, arguments)
         cls.may_be_none = len(arguments) < 2 or may_be_none(arguments[1])  # noqa: PLR2004 - the second one is the state
+        if snapshot_every is not None:
+            if not cls.has_state:
+                raise TypeError(without_state(cls))
+            cls.snapshots = SnapshotFormat(
+                cls,
+                checked("snapshot_every", snapshot_every, minimum=1),
+                checked("fold_version", fold_version or 1, minimum=1),
+                arguments[-1],
+            )
 
     def __init__(self, stream_id: str, /) -> None:
         """Validate and store the id of a stream."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from eventbraid.command._snapshots import find_snapshot, save_snapshots
 from eventbraid.command._stream_fold import fold_recorded, initial_state
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def load_stream(
 ) -> StreamState[S]:
     """Return the present state of a stream; see `Executor.load`."""
     kind, stream_id = type(stream), stream.id
-    found = cache.find(kind, stream_id)
+    found = cache.find(kind, stream_id) or await find_snapshot(port, kind, stream_id)
     after = {stream_id: 0 if found is None else found[0]}
     snapshot = await port.read_streams([stream_id], after=after)
     loaded = await fold_on(
@@ -95,4 +96,6 @@ async def fold_on(
         if monotonic() - began > TURN_SECONDS:
             await port.checkpoint()
             began = monotonic()
+    if kind.snapshots is not None and version - first >= kind.snapshots.every:
+        await save_snapshots(port, [(kind, stream, version, state)])
     return cache.put(kind, stream, version, state, version - first if first else 0)

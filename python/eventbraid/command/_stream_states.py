@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from eventbraid.command._stream_fold import stream_of
 from eventbraid.command._write import STATES
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from eventbraid.command._decision import Decision
     from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
     from eventbraid.store import Appended
+
+DueSnapshot: TypeAlias = "tuple[Kind, str, int, object]"
+"""A kind, the id of a stream, a version, and the state at this version."""
 
 C = TypeVar("C", bound="CommandBase")
 
@@ -31,7 +34,7 @@ def with_states(command: C, states: States) -> C:
 
 def keep_states(
     cache: StateCache, states: States, decision: Decision, appended: Appended
-) -> None:
+) -> list[DueSnapshot]:
     """Cache the states after the events that a command has committed.
 
     Args:
@@ -39,7 +42,11 @@ def keep_states(
         states: The states on which the command decided.
         decision: Its events.
         appended: The result of its append.
+
+    Returns:
+        The states of which a snapshot is due.
     """
+    due: list[DueSnapshot] = []
     written: dict[str, list[object]] = {}
     for event, encoded in zip(decision.events, decision.encoded, strict=True):
         stream = encoded.stream
@@ -51,7 +58,12 @@ def keep_states(
         for stream, found in streams.items():
             if stream in written:
                 version = appended.versions[stream]
-                _keep(cache, kind, stream, found, written[stream], version)
+                kept = _keep(cache, kind, stream, found, written[stream], version)
+                if kept is not None and kind.snapshots is not None:
+                    every = kind.snapshots.every
+                    if found[0] // every < version // every:
+                        due.append((kind, stream, version, kept[1]))
+    return due
 
 
 def _keep(
@@ -61,28 +73,29 @@ def _keep(
     decided_on: CachedState,
     events: list[object],
     version: int,
-) -> None:
+) -> CachedState | None:
+    """Cache the state after new events; return None if it can't be determined."""
     # `decide` may have changed a state that was copied for it.
     found = decided_on if decided_on[2] else cache.find(kind, stream)
     if found is None or found[0] + len(events) != version:
-        return
+        return None
     state = found[1]
     if kind.has_state:
         apply = stream_of(kind, stream).apply
         try:
             for event in events:
                 if type(event) not in kind.foldable and not _is_foldable(kind, event):
-                    return
+                    return None
                 state = apply(state, event)
         except Exception:  # noqa: BLE001 - whatever the kind's author raises
             # The events are committed, so this execution has succeeded. The next
             # command reads them, and raises the error with their place in the log.
             cache.drop(kind, stream)
-            return
+            return None
         if state is None and not kind.may_be_none:
             cache.drop(kind, stream)
-            return
-    cache.put(kind, stream, version, state, len(events))
+            return None
+    return cache.put(kind, stream, version, state, len(events))
 
 
 def _is_foldable(kind: Kind, event: object) -> bool:

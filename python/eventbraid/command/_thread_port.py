@@ -65,6 +65,10 @@ class ThreadPort:
         """Return the events from one position to another, both included."""
         return list(self._store.read_all(after=first - 1, before=last + 1))
 
+    async def read_last(self, stream: str) -> RecordedEvent | None:
+        """Return the newest event of a stream; None if the stream has none."""
+        return next(iter(self._store.read_stream(stream, backward=True, limit=1)), None)
+
     async def sleep(self, seconds: float) -> None:
         """Block the thread; Ctrl-C ends the wait."""
         time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here

@@ -1,0 +1,52 @@
+"""Reads and writes the snapshots of streams' states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid._logging import COMMAND
+from eventbraid.errors import EventbraidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventbraid.command._port import Port
+    from eventbraid.command._state_cache import CachedState, Kind
+    from eventbraid.command._stream_states import DueSnapshot
+
+
+async def find_snapshot(port: Port, kind: Kind, stream: str) -> CachedState | None:
+    """Return the newest recorded state of a stream, in the form of a cached one.
+
+    It may be newer than the position at which the caller reads the stream. The caller
+    compares its version with that of the stream, as for a cached state.
+    """
+    snapshots = kind.snapshots
+    if snapshots is None:
+        return None
+    recorded = await port.read_last(snapshots.stream_of(stream))
+    if recorded is None:
+        return None
+    return snapshots.decoded(stream, recorded.data)
+
+
+async def save_snapshots(port: Port, due: Iterable[DueSnapshot]) -> None:
+    """Append snapshots of states, each with its kind, its stream and its version.
+
+    A snapshot saves time and nothing else, so a failure is only logged.
+    """
+    for kind, stream, version, state in due:
+        snapshots = kind.snapshots
+        if snapshots is None:
+            continue
+        try:
+            event = snapshots.encoded(stream, version, state)
+            if event is not None:
+                await port.append([event])
+        except (EventbraidError, TypeError, ValueError) as error:
+            COMMAND.warning(
+                "the snapshot of %s at version %d was not written: %s",
+                stream,
+                version,
+                error,
+            )
