@@ -107,6 +107,10 @@ def test_a_version_without_an_upcaster_ends_with_1(shop):
     done = check(shop)
     assert done.returncode == 1
     assert b"@upcaster('order.placed', from_version=1)" in done.stdout
+    assert [one["kind"] for one in json_lines(check(shop, "--json").stdout)] == [
+        "registry_invalid",
+        "version_added",
+    ]
     # A dump of events that can't all be read would record the mistake.
     dump = ran("schema", "dump", "--app", "shop.events", "--output", "t.json", cwd=shop)
     assert dump.returncode == 2
@@ -139,6 +143,10 @@ def test_an_unusable_app_ends_with_2(shop, app, reason):
         ("import not_installed", b"raises ModuleNotFoundError"),
         ("raise SystemExit(0)", b"raises SystemExit"),
         ("import eventbraid as eb\neb.event('')", b"invalid event type ''"),
+        (
+            "import eventbraid as eb\n@eb.event('a')\nclass A:\n    x: 'Missing'\n",
+            b"InvalidEventType: invalid event class 'A': an annotation of A can't be",
+        ),
     ],
 )
 def test_a_module_that_fails_ends_with_2(shop, text, reason):

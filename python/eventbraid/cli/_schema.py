@@ -15,7 +15,7 @@ from eventbraid.cli._exit import Exit
 from eventbraid.cli._options import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from click.decorators import FC
 
@@ -118,11 +118,23 @@ def check(*, apps: tuple[str, ...], against: Path, exact: bool, as_json: bool) -
         raise click.BadParameter(message, param_hint="'--against'") from error
     registry = _registry_of(apps)
     after = event_schema(registry=registry)
-    changes = [*_problems_of(registry), *schema_changes(before, after)]
+    changes = _changes(_problems_of(registry), schema_changes(before, after))
     if exact and before != after and not any(one.is_breaking for one in changes):
         changes.insert(0, _not_current(against, apps))
     _print(changes, as_json=as_json)
     return Exit.OFF if any(one.is_breaking for one in changes) else Exit.FINE
+
+
+def _changes(
+    problems: list[SchemaChange], changes: Iterable[SchemaChange]
+) -> list[SchemaChange]:
+    """Return the problems of the registry, and the changes that they don't explain."""
+    invalid = {one.event for one in problems}
+    return problems + [
+        one
+        for one in changes
+        if one.kind != "version_unreadable" or one.event not in invalid
+    ]
 
 
 def _problems_of(registry: EventRegistry) -> list[SchemaChange]:

@@ -18,7 +18,8 @@ class Executed:
 
     Attributes:
         events: The events of its commit, in order: the events that it decided on, then
-            those of ``also=``.
+            those of ``also=``. If the result is replayed, they are decoded from the
+            log. Upcasters may then make more or fewer events of them.
         versions: The new version of each stream that was written.
         first_position: The position of its first event; `None` without events.
         last_position: The position of its last event; `None` without events.

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+from eventbraid.domain._annotation import Unresolved
 from eventbraid.domain._container_schema import Array, FixedTuple, Map
 from eventbraid.domain._id import Id
 from eventbraid.domain._int import HIGHEST, LOWEST, Int
@@ -45,6 +46,7 @@ from eventbraid.domain._scalar_schema import (
 )
 from eventbraid.domain._schema_builder import schema_of
 from eventbraid.domain._union_schema import Choice
+from eventbraid.errors import InvalidEventType
 from eventbraid.event._wire import to_json
 
 if TYPE_CHECKING:
@@ -74,9 +76,17 @@ class SchemaWriter:
         self._names: dict[object, str] = {}
 
     def of_class(self, kind: type) -> JsonSchema:
-        """Return the schema of an event class."""
-        schema = schema_of(kind)
-        return self._record(cast("Record", schema))
+        """Return the schema of an event class.
+
+        Raises:
+            InvalidEventType: An annotation can't be resolved.
+        """
+        try:
+            return self._record(cast("Record", schema_of(kind)))
+        except Unresolved as error:
+            raise InvalidEventType(
+                "event class", kind.__qualname__, str(error)
+            ) from error
 
     def _of(self, schema: Schema) -> JsonSchema:
         if isinstance(schema, Record):
