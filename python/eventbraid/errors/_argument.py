@@ -52,6 +52,27 @@ class LimitExceeded(InvalidArgument):
         """Build the error from the argument, its size and the limit."""
         self.actual = actual
         self.limit = limit
-        super().__init__(what, str(actual), f"the limit is {limit}")
         subject = what.removeprefix("the ")
-        self.message = f"the {subject} exceed the limit of {limit}: {actual}"
+        remedy = _REMEDIES.get(subject, "use fewer, or divide the request")
+        super().__init__(what, str(actual), f"the limit is {limit}; {remedy}")
+        self.message = (
+            f"the {subject} exceed the limit of {limit:,}: {actual:,}; {remedy}"
+        )
+
+
+_DIVIDE = "divide the events among several appends, each with its own idempotency key"
+_REMEDIES = {
+    "bytes of an event's data": (
+        "store the large part elsewhere and record its address, divide it among "
+        "several events, or compress it with a codec (eventbraid.event.use_codec)"
+    ),
+    "bytes of an event's metadata": "record these facts in the event's data",
+    "bytes of a commit": _DIVIDE,
+    "bytes of a commit with its directories": _DIVIDE,
+    "events of a commit": _DIVIDE,
+    "streams of a commit": _DIVIDE,
+    "expectations of a commit": (
+        "expect versions only of the streams that the decision depends on, or divide "
+        "the append"
+    ),
+}
