@@ -1,12 +1,14 @@
 """Each page of docs/how-to runs from top to bottom, as a reader would follow it.
 
-A Python block with a title is a file, and any other Python block is a program. The
-commands of a console block are executed, and must print what the page shows below
-them. The entry of a hook is executed, too.
+A Python block with a title is a file, and any other Python block is a program. A block
+that requires a package is left out where that package isn't installed. The commands of
+a console block are executed, and must print what the page shows below them. The entry
+of a hook is executed, too.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -17,12 +19,22 @@ from pathlib import Path
 import pytest
 
 FENCE = re.compile(
-    r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$',
+    r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?'
+    r'(?: requires="(?P<package>\w+)")?\n(?P<text>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
 
 pytestmark = pytest.mark.timeout(280)
+
+
+def blocks_of(text: str) -> list[re.Match[str]]:
+    """Return the blocks of a page whose packages are installed."""
+    return [
+        block
+        for block in FENCE.finditer(text)
+        if not block["package"] or importlib.util.find_spec(block["package"])
+    ]
 
 
 def run(command: str | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -69,7 +81,7 @@ def test_there_are_how_tos():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_how_to_runs_as_written(page, folder):
     text = page.read_text()
-    for block in FENCE.finditer(text):
+    for block in blocks_of(text):
         line = text.count("\n", 0, block.start()) + 1
         match block["language"], block["title"]:
             case "python", None:
@@ -93,9 +105,7 @@ def test_a_how_to_runs_as_written(page, folder):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_how_to_satisfies_the_type_checker(page, folder):
-    blocks = [
-        one for one in FENCE.finditer(page.read_text()) if one["language"] == "python"
-    ]
+    blocks = [one for one in blocks_of(page.read_text()) if one["language"] == "python"]
     files = [block for block in blocks if block["title"]]
     for number, block in enumerate(blocks):
         name = block["title"] or f"page_{number}.py"

@@ -161,8 +161,9 @@ class Word(enum.StrEnum):
     YES = "yes"
 
 
-class Size(enum.Enum):
+class Mixed(enum.Enum):
     A4 = (210, 297)
+    LETTER = "letter"
 
 
 class Price(NamedTuple):
@@ -360,9 +361,9 @@ UNREADABLE = [
     (complex, "counterpart of complex"),
     (fractions.Fraction, "counterpart of Fraction"),
     (collections.deque[int], "counterpart of deque"),
-    (Size, "values of its members"),
-    (Literal[Colour.RED], "A|a Literal may list"),
-    (Literal[True], "a Literal may list"),
+    (Mixed, "values of its members"),
+    (Literal[b"a"], "a Literal may list"),
+    (Literal[Colour.RED, "rot"], "both written as 'rot'"),
     (DependentDefault, "default of DependentDefault.double"),
     (Money | int, r"doesn't tell Money from int.*whole numbers"),
     (Money | Fee, "doesn't tell Money from Fee"),
@@ -372,10 +373,11 @@ UNREADABLE = [
     (str | Colour, "doesn't tell str from Colour"),
     (list[int] | tuple[int, ...], "arrays"),
     (dict[str, int] | Card, "objects"),
-    (dict[float, int], "no keys of the type float"),
-    (dict[tuple[int, int], int], "no keys of the type tuple"),
-    (dict[str | int, int], "no keys of the type"),
-    (Card | Loose, "decorate Loose with @eb.value_object"),
+    (dict[list[int], int], "not hashable by value"),
+    (dict[Loose, int], "not hashable by value"),
+    (dict[float, int] | list[int], "arrays"),
+    (Card | Loose, "decorate Loose with @eb.value_object in place of @dataclass"),
+    (Box[int] | Box[str], "derive a class from Box for each"),
     (list[Box[Money | int]], "doesn't tell Money from int"),
     (type, "counterpart of type"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.domain._int import Int
 from eventbraid.domain._invalid_value import shown
@@ -148,13 +148,20 @@ class Map(Schema):
         self.origin = origin
         self.key = key
         self.member = member
-        self.json = frozenset({"object"})
+        # A key that isn't written as a text or a whole number can't be a key of JSON.
+        self.is_pairs = not _is_key(key) and not key.json <= {"str"}
+        self.json = frozenset({"array" if self.is_pairs else "object"})
         self.is_plain = isinstance(key, Atom) and key.kind is str
-        if not _is_key(key):
+        if not _is_hashable(key):
             self.reason = (
-                f"JSON has no keys of the type {key.name}; use str, int, a kind of "
-                "Int, Id or Text, an enum, a UUID or a date"
+                f"{key.name} is not hashable by value, so it can't be a key that is "
+                "read back; use a frozen class, a tuple, or a scalar type"
             )
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether msgspec doesn't read such keys of JSON by itself."""
+        return self.has_int_kind_keys or not _is_key(self.key)
 
     @property
     def has_int_kind_keys(self) -> bool:
@@ -216,11 +223,35 @@ _KEY_KINDS = {"str", "int", "UUID", "date", "datetime"}
 
 
 def _is_key(key: Schema) -> bool:
+    """Return whether msgspec reads and writes keys of this type by itself."""
     if isinstance(key, Atom):
         return key.kind.__name__ in _KEY_KINDS
     if isinstance(key, OneOf):
-        return key.json == frozenset({"str"})
-    return isinstance(key, Named | Member)
+        return key.json == frozenset({"str"}) and not key.needs_hook
+    if isinstance(key, Member):
+        return not key.needs_hook
+    return isinstance(key, Named)
+
+
+def _is_hashable(key: Schema) -> bool:
+    """Return whether equal keys have equal hashes, as far as the type itself decides.
+
+    What is inside of a key decides it, too, but a tuple with a list in it is no key of
+    any mapping.
+    """
+    if isinstance(key, Array):
+        return key.kind in {tuple, frozenset}
+    if isinstance(key, Atom):
+        return key.kind is not bytearray
+    if isinstance(key, Map) or key.anything:
+        return False
+    kind: Any = getattr(key, "kind", None)
+    if isinstance(kind, type) and key.levels:
+        hashes: object = kind.__hash__
+        compares: object = kind.__eq__
+        is_by_value = hashes is not None and compares is not object.__eq__
+        return is_by_value and not key.changeable
+    return True
 
 
 def _items_of(value: object) -> tuple[object, ...] | None:

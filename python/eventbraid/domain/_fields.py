@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from eventbraid.domain._annotation import field_types
 from eventbraid.domain._invalid_value import refusal
+from eventbraid.domain._local_names import keep_local_names
 from eventbraid.domain._misfit import misfit_error
 from eventbraid.domain._post_init import only_reads
 from eventbraid.domain._record_schema import CHECKED, OWN
@@ -29,6 +30,7 @@ def check_when_made(cls: type, use: Use = Use.MADE) -> None:
     An own ``__post_init__`` runs after the checks, on fields of the right types. What
     it sets is checked after it.
     """
+    keep_local_names(cls)
     if "__init__" in vars(cls):
         return  # Nothing calls __post_init__; its values are checked when written.
     found: Callable[..., None] | None = getattr(cls, "__post_init__", None)

@@ -7,6 +7,8 @@ import json
 from collections import abc
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
+
 from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._record_schema import Record
 from eventbraid.domain._same import is_same
@@ -46,6 +48,11 @@ class ModelRecord(Record):
         """Return nothing: pydantic checks its fields."""
         return ()
 
+    def annotations(self) -> dict[str, object]:
+        """Return the types that pydantic has found for its fields."""
+        fields: dict[str, Any] = cast("Any", self.kind).__pydantic_fields__
+        return {name: field.annotation for name, field in fields.items()}
+
     def dump(self, value: object) -> object:
         """Return what JSON is made of.
 
@@ -71,6 +78,8 @@ class ModelRecord(Record):
         Raises:
             ValueError: A field isn't what its annotation says.
         """
+        if self._may_hold_sets:
+            return msgspec.json.encode(self.dump(value))
         return self._adapter.dump_json(
             value, by_alias=False, round_trip=True, warnings="error"
         )

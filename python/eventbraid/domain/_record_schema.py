@@ -8,7 +8,14 @@ import functools
 import typing
 from typing import TYPE_CHECKING, Any, cast
 
-from eventbraid.domain._annotation import Unresolved, field_names, field_types
+from eventbraid.domain._annotation import (
+    Fields,
+    bare,
+    field_names,
+    is_descriptor,
+    resolved_fields,
+    resolved_hints,
+)
 from eventbraid.domain._post_init import only_reads
 from eventbraid.domain._schema import (
     NOTHING,
@@ -63,6 +70,17 @@ class Record(Schema):
     def annotations(self) -> dict[str, object]:
         """Return the resolved annotations of its fields."""
         raise NotImplementedError
+
+    def literals(self) -> dict[str, frozenset[str]]:
+        """Return the fields whose type is a `Literal` of texts, with these texts."""
+        found: dict[str, frozenset[str]] = {}
+        for name, annotation in self.annotations().items():
+            annotation = bare(annotation)  # noqa: PLW2901 - the same, without aliases
+            values = typing.get_args(annotation)
+            is_literal = typing.get_origin(annotation) is typing.Literal
+            if is_literal and all(type(value) is str for value in values):
+                found[name] = frozenset(cast("tuple[str, ...]", values))
+        return found
 
     def children(self) -> Iterable[tuple[str, Schema]]:
         """Return the schemas of its fields."""
@@ -154,6 +172,8 @@ def _copied(value: object, changed: dict[str, object]) -> object:
 class FieldsRecord(Record):
     """A dataclass, a Struct or an attrs class."""
 
+    is_array = False
+
     def __init__(
         self,
         annotation: object,
@@ -172,12 +192,29 @@ class FieldsRecord(Record):
         struct_config: Any = getattr(kind, "__struct_config__", None)
         if struct_config is not None:
             self.native_tag = struct_config.tag
-            if struct_config.array_like:
+            self.is_array = bool(struct_config.array_like)
+            if self.is_array:
                 self.json = frozenset({"array"})
+            if self.tag is None and self.native_tag is not None:
+                # For a union that msgspec doesn't read by itself.
+                self.tag = str(self.native_tag)
+
+    @functools.cached_property
+    def _found(self) -> Fields:
+        return resolved_fields(self.kind, self.arguments)
 
     def annotations(self) -> dict[str, object]:
         """Return the resolved annotations of its fields."""
-        return field_types(self.kind, self.arguments)
+        return self._found.types
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether msgspec finds other fields, or other types, than there are.
+
+        It reads fields that it doesn't write (attrs' private ones), and it resolves
+        annotations by itself, without `Self` and without the names of a function.
+        """
+        return self.has_hidden_fields or self._found.is_own
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept instances of this very class; look into them only if that is due."""
@@ -233,6 +270,12 @@ def _reason(kind: type) -> str | None:
                 f"the value of {kind.__name__}.{name}, an InitVar, isn't stored; make "
                 "it a field, or compute what depends on it before"
             )
+    for name in field_names(kind):
+        if is_descriptor(kind, name) and name in fields:
+            return (
+                f"the value of {kind.__name__}.{name} is kept by a descriptor, which "
+                "decides what is read back; give the field a default of its type"
+            )
     for attribute in getattr(kind, "__attrs_attrs__", ()):
         if getattr(attribute.default, "takes_self", False):
             return (
@@ -282,16 +325,32 @@ def own_post_init(kind: type) -> object:
 class NamedTupleRecord(Record):
     """A `NamedTuple`, written as an array."""
 
-    def __init__(self, annotation: object, kind: type, build: Build) -> None:
-        """Take the class."""
+    def __init__(
+        self,
+        annotation: object,
+        kind: type,
+        arguments: tuple[object, ...],
+        build: Build,
+    ) -> None:
+        """Take the class and its type arguments."""
         super().__init__(annotation, kind, build)
+        self.arguments = arguments
         self.json = frozenset({"array"})
+
+    @functools.cached_property
+    def _found(self) -> Fields:
+        return resolved_hints(self.kind, self.arguments)
 
     def annotations(self) -> dict[str, object]:
         """Return the resolved annotations of its fields."""
-        hints = resolved_hints(self.kind)
+        hints = self._found.types
         names: tuple[str, ...] = cast("Any", self.kind)._fields
         return {name: hints.get(name, Any) for name in names}
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether msgspec resolves the annotations to other types."""
+        return self._found.is_own
 
     def narrow(self, value: object, use: Use) -> object:
         """Return the tuple, or an equal one with narrowed fields."""
@@ -312,17 +371,53 @@ class TypedDictRecord(Record):
 
     changeable = True
 
+    def __init__(
+        self,
+        annotation: object,
+        kind: type,
+        arguments: tuple[object, ...],
+        build: Build,
+    ) -> None:
+        """Take the class and its type arguments."""
+        super().__init__(annotation, kind, build)
+        self.arguments = arguments
+
+    @functools.cached_property
+    def _found(self) -> Fields:
+        return resolved_hints(self.kind, self.arguments)
+
     def annotations(self) -> dict[str, object]:
         """Return the resolved annotations of its keys."""
-        hints = resolved_hints(self.kind)
         return {
-            name: _without_qualifier(annotation) for name, annotation in hints.items()
+            name: _without_qualifiers(annotation)
+            for name, annotation in self._found.types.items()
         }
+
+    @functools.cached_property
+    def required(self) -> frozenset[str]:
+        """The keys that each value has.
+
+        Under ``from __future__ import annotations``, Python itself overlooks
+        `NotRequired` and `Required`, because they are in a text.
+        """
+        found: set[str] = set(cast("Any", self.kind).__required_keys__)
+        for name, annotation in self._found.types.items():
+            qualifiers = _qualifiers(annotation)
+            if "Required" in qualifiers:
+                found.add(name)
+            if "NotRequired" in qualifiers:
+                found.discard(name)
+        return frozenset(found)
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether msgspec finds other keys or types than there are."""
+        known: frozenset[str] = cast("Any", self.kind).__required_keys__
+        return self._found.is_own or known != self.required
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept dicts with these keys, no others, and fitting members."""
         rules: dict[str, Rule] | None = None
-        required: frozenset[str] = cast("Any", self.kind).__required_keys__
 
         def accepts(value: object) -> bool:
             nonlocal rules
@@ -331,7 +426,7 @@ class TypedDictRecord(Record):
             if rules is None:
                 rules = dict(self._rules_of_fields(stored=stored))
             entries = cast("dict[str, object]", value)
-            return required <= entries.keys() <= rules.keys() and all(
+            return self.required <= entries.keys() <= rules.keys() and all(
                 rules[name].allows(item) for name, item in entries.items()
             )
 
@@ -345,7 +440,7 @@ class TypedDictRecord(Record):
         if entries is None:
             raise Misfit(value, self)
         fields = dict(self.fields)
-        required: frozenset[str] = cast("Any", self.kind).__required_keys__
+        required = self.required
         if not required <= entries.keys():
             missing = sorted(required - entries.keys())
             raise Misfit(value, self, f"it lacks {', '.join(missing)}")
@@ -368,25 +463,24 @@ def _entries_of(value: object) -> dict[str, object] | None:
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
-def resolved_hints(kind: type) -> dict[str, object]:
-    """Return the annotations of a NamedTuple or TypedDict.
-
-    Raises:
-        Unresolved: A name in an annotation means nothing at run time.
-    """
-    try:
-        return typing.get_type_hints(kind, include_extras=True)
-    except NameError as error:
-        raise Unresolved(
-            f"an annotation of {kind.__name__} can't be resolved ({error}); import "
-            "what it names outside of `if TYPE_CHECKING`, and define it in the module"
-        ) from error
-
-
 _QUALIFIERS = {"Required", "NotRequired", "ReadOnly"}
 
 
-def _without_qualifier(annotation: object) -> object:
-    while getattr(typing.get_origin(annotation), "_name", "") in _QUALIFIERS:
+def _qualifiers(annotation: object) -> set[str]:
+    """Return the qualifiers around the type of a key."""
+    found: set[str] = set()
+    while (name := _qualifier(annotation)) is not None:
+        found.add(name)
+        annotation = typing.get_args(annotation)[0]
+    return found
+
+
+def _without_qualifiers(annotation: object) -> object:
+    while _qualifier(annotation) is not None:
         annotation = typing.get_args(annotation)[0]
     return annotation
+
+
+def _qualifier(annotation: object) -> str | None:
+    name: str = getattr(typing.get_origin(annotation), "_name", None) or ""
+    return name if name in _QUALIFIERS else None

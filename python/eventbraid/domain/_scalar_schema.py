@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import types
 import typing
 import uuid
@@ -24,7 +25,6 @@ from eventbraid.domain._schema import (
 )
 
 if TYPE_CHECKING:
-    import enum
     from collections.abc import Callable, Iterable
 
     from eventbraid.domain._id import Id
@@ -68,10 +68,16 @@ class Atom(Schema):
             try:
                 narrowed = narrower(value)
             except (OverflowError, ValueError, TypeError):
-                raise Misfit(value, self) from None
+                raise Misfit(value, self, self._reason_of(value)) from None
             if self.rule().allows(narrowed):
                 return narrowed
-        raise Misfit(value, self, _REASONS.get(self.kind, ""))
+        raise Misfit(value, self, self._reason_of(value))
+
+    def _reason_of(self, value: object) -> str:
+        """Return what is wrong with a value whose type alone doesn't explain it."""
+        if self.kind is dt.date and isinstance(value, dt.datetime):
+            return "its time would be lost; give value.date(), or annotate datetime"
+        return _REASONS.get(self.kind, "") if isinstance(value, self.kind) else ""
 
 
 def _is_finite(value: object) -> bool:
@@ -218,29 +224,64 @@ class Named(Schema):
 
 
 class Member(Schema):
-    """A member of an enum, written as its value."""
+    """A member of an enum, written as its value, or else as its name.
+
+    The values are written if all of them are texts, or all are whole numbers. Members
+    with values of other types are written as their names. A mixture is refused, because
+    one more member could then change how the others are written.
+    """
 
     def __init__(self, kind: type[enum.Enum]) -> None:
-        """Find out whether its values can be read back."""
+        """Find out how its members are written."""
         super().__init__(kind)
         self.kind = kind
         self._values: list[object] = [one.value for one in kind]
         types_: set[type[object]] = {type(value) for value in self._values}
-        self.json = frozenset({"str" if types_ == {str} else "int"})
-        if types_ not in ({str}, {int}):
+        self.is_by_name = types_.isdisjoint({str, int}) and bool(types_)
+        self.json = frozenset({"int" if types_ == {int} else "str"})
+        if not self.is_by_name and types_ not in ({str}, {int}):
             self.reason = (
-                "the values of its members must be all str or all int; store "
-                "something else by its name, or give the members such values"
+                "some values of its members are str or int, and others aren't; give "
+                "all members values of one type"
+                if types_
+                else "it has no members; define some"
             )
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether it is written by name: msgspec writes values."""
+        return self.is_by_name
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept members."""
         del stored
         return Rule(self.kind, NOTHING.accepts)
 
+    def written(self, member: enum.Enum) -> object:
+        """Return what a member is written as."""
+        return member.name if self.is_by_name else member.value
+
+    def read(self, written: object) -> object:
+        """Return the member that was written by its name.
+
+        Raises:
+            ValueError: No member has this name.
+        """
+        found = self.kind.__members__.get(cast("str", written))
+        if found is None:
+            names = ", ".join(self.kind.__members__)
+            raise ValueError(
+                f"{written!r} is not a member of {self.kind.__name__}: {names}"
+            )
+        return found
+
     def names(self) -> Iterable[str]:
         """Return the values of members that are texts."""
         return (value for value in self._values if isinstance(value, str))
+
+
+_LITERALS = {str, int, types.NoneType}
+"""The types of the values of a `Literal` that msgspec reads by itself."""
 
 
 class OneOf(Schema):
@@ -251,10 +292,46 @@ class OneOf(Schema):
         super().__init__(annotation)
         self.values: tuple[object, ...] = typing.get_args(annotation)
         kinds = {type(value) for value in self.values}
-        self.json = frozenset(_JSON[kind] for kind in kinds & ATOMS)
         self.is_plain = kinds <= _PLAIN
-        if not kinds <= {str, int, types.NoneType}:
-            self.reason = "a Literal may list texts, whole numbers and None"
+        self._needs_hook = not kinds <= _LITERALS
+        self._by_json: dict[tuple[type, object], object] = {}
+        for value in self.values:
+            written = self.written(value)
+            known = self._by_json.setdefault((type(written), written), value)
+            if known is not value and known != value:
+                self.reason = (
+                    f"{known!r} and {value!r} are both written as {written!r}; list "
+                    "one of them"
+                )
+        if not {kind for kind, _ in self._by_json} <= {*_LITERALS, bool}:
+            self.reason = (
+                "a Literal may list texts, whole numbers, True, False, None, and "
+                "members of enums"
+            )
+        self.json = frozenset(_JSON[kind] for kind, _ in self._by_json if kind in ATOMS)
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether it lists members of enums or booleans, which msgspec doesn't read."""
+        return self._needs_hook
+
+    @staticmethod
+    def written(value: object) -> object:
+        """Return what a value is written as."""
+        if isinstance(value, enum.Enum):
+            return Member(type(value)).written(value)
+        return value
+
+    def read(self, written: object) -> object:
+        """Return the value that was written.
+
+        Raises:
+            ValueError: There is none.
+        """
+        try:
+            return self._by_json[type(written), written]
+        except (KeyError, TypeError):
+            raise ValueError(f"expected {self.name}, and it is {written!r}") from None
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept the values that are listed, and none of another type."""
@@ -289,23 +366,25 @@ class Bounded(Schema):
         plain = self.plain.rule(stored=stored)
 
         def accepts(value: object) -> bool:
-            return plain.allows(value) and self._is_within(value)
+            return plain.allows(value) and self._broken_bound(value) is None
 
         return Rule(None, accepts)
 
     def narrow(self, value: object, use: Use) -> object:
         """Narrow it as without the bounds, then check them."""
         narrowed = self.plain.narrow(value, use)
-        if self._is_within(narrowed):
+        broken = self._broken_bound(narrowed)
+        if broken is None:
             return narrowed
-        raise Misfit(value, self)
+        raise Misfit(value, self, broken)
 
-    def _is_within(self, value: object) -> bool:
+    def _broken_bound(self, value: object) -> str | None:
+        """Return the bound that a value breaks, in the words of msgspec."""
         try:
             msgspec.convert(value, cast("Any", self.annotation), dec_hook=_unchanged)
-        except msgspec.ValidationError:
-            return False
-        return True
+        except msgspec.ValidationError as error:
+            return str(error)
+        return None
 
     def children(self) -> Iterable[tuple[str, Schema]]:
         """Return the type without the bounds."""

@@ -95,9 +95,11 @@ class Schema:
         json: The kinds of JSON that its values are written as.
         changeable: Whether an accepted value can change without a new check.
         levels: The number of JSON levels that a value adds around its members.
-        is_custom: Whether msgspec needs a hook for its values.
+        is_custom: Whether msgspec calls a hook for its values by itself.
         is_plain: Whether orjson writes exactly what msgspec reads, members apart.
         reason: Why its values can't be read back, members apart; None if they can.
+        is_renamed: Whether msgspec doesn't find the type behind the annotation, such as
+            that of an alias, so that it gets the type itself.
     """
 
     json: frozenset[str] = ALL_JSON
@@ -106,6 +108,7 @@ class Schema:
     is_custom: bool = False
     is_plain: bool = False
     reason: str | None = None
+    is_renamed: bool = False
     anything: ClassVar[bool] = False
 
     def __init__(self, annotation: object) -> None:
@@ -147,6 +150,14 @@ class Schema:
         They are the very objects that msgspec holds.
         """
         return ()
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether msgspec would read or write its values in another way.
+
+        It then gets a type with a hook in place of the annotation.
+        """
+        return False
 
     @property
     def name(self) -> str:

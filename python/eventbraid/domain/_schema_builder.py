@@ -5,11 +5,27 @@ from __future__ import annotations
 import enum
 import types
 import typing
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    ForwardRef,
+    Literal,
+    LiteralString,
+    TypeVar,
+    cast,
+)
 
 import msgspec
 
-from eventbraid.domain._annotation import alternatives, has_fields, is_model
+from eventbraid.domain._annotation import (
+    alias_of,
+    alternatives,
+    has_fields,
+    has_foreign_alias,
+    is_model,
+    resolved_bound,
+)
 from eventbraid.domain._container_schema import CONTAINERS, Array, FixedTuple, Map
 from eventbraid.domain._id import Id
 from eventbraid.domain._int import Int
@@ -44,12 +60,35 @@ class _Builder:
 
     def __init__(self) -> None:
         self._records: dict[object, Schema] = {}
+        self._aliases: set[int] = set()
 
     def build(self, annotation: object) -> Schema:
+        alias = alias_of(annotation)
+        if alias is None:
+            return self._build(annotation)
+        if id(alias) in self._aliases:
+            return Foreign(
+                annotation,
+                "it is an alias that refers to itself; use a class with fields, or "
+                "typing.Any for plain JSON",
+            )
+        self._aliases.add(id(alias))
+        try:
+            return self._build(annotation)
+        finally:
+            self._aliases.discard(id(alias))
+
+    def _build(self, annotation: object) -> Schema:
         options = alternatives(annotation)
-        if len(options) != 1:
-            return self._union(annotation, options)
-        option = options[0]
+        if len(options) == 1:
+            built = self._one(options[0])
+        else:
+            built = self._union(annotation, options)
+        if has_foreign_alias(annotation):
+            built.is_renamed = True
+        return built
+
+    def _one(self, option: object) -> Schema:
         if isinstance(option, TypeVar):
             return self._variable(option)
         origin: object = typing.get_origin(option)
@@ -57,6 +96,10 @@ class _Builder:
             return Bounded(option, self.build(typing.get_args(option)[0]))
         if origin is Literal:
             return OneOf(option)
+        if option is LiteralString:
+            built = Atom(str)
+            built.is_renamed = True
+            return built
         return self._class(option, origin or option)
 
     def _union(self, annotation: object, options: tuple[object, ...]) -> Schema:
@@ -74,14 +117,29 @@ class _Builder:
     def _variable(self, variable: TypeVar) -> Schema:
         """A type variable that nothing was given for holds what its bound allows."""
         if variable.__constraints__:
-            return self.build(typing.Union[variable.__constraints__])  # noqa: UP007
-        return self.build(Any if variable.__bound__ is None else variable.__bound__)
+            built = self.build(typing.Union[variable.__constraints__])  # noqa: UP007
+            built.is_renamed = True
+            return built
+        if variable.__bound__ is None:
+            return self.build(Any)
+        bound = resolved_bound(variable)
+        built = self.build(bound)
+        built.is_renamed = built.is_renamed or bound is not variable.__bound__
+        return built
 
     def _class(self, option: object, found: object) -> Schema:
         if option is None:
             return Atom(types.NoneType)
         if option is Any:
             return Anything(option)
+        if option is Final:
+            return Foreign(option, "Final alone names no type; write Final[int]")
+        if isinstance(option, str | ForwardRef):
+            return Foreign(
+                option,
+                "it is an alias that refers to itself, or a name in quotes that can't "
+                "be resolved; use a class with fields, or typing.Any for plain JSON",
+            )
         if not isinstance(found, type) or found is object:
             return Foreign(
                 option,
@@ -135,9 +193,9 @@ class _Builder:
         if has_fields(kind):
             return FieldsRecord(option, kind, arguments, self.build)
         if _derives(kind, tuple) and hasattr(kind, "_fields"):
-            return NamedTupleRecord(option, kind, self.build)
+            return NamedTupleRecord(option, kind, arguments, self.build)
         if typing.is_typeddict(kind):
-            return TypedDictRecord(option, kind, self.build)
+            return TypedDictRecord(option, kind, arguments, self.build)
         return Foreign(
             option,
             f"JSON has no counterpart of {kind.__name__}; use a class made with "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import typing
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import orjson
 
 from eventbraid.domain._annotation import Unresolved, field_names, has_fields, is_model
+from eventbraid.domain._container_schema import Map
 from eventbraid.domain._fields import REWRITING
 from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._misfit import misfit_error
@@ -19,6 +21,7 @@ from eventbraid.domain._record_schema import (
     CHECKED,
     FieldsRecord,
     Record,
+    TypedDictRecord,
     may_assign,
     own_post_init,
 )
@@ -38,7 +41,7 @@ from eventbraid.domain._schema import (
 from eventbraid.domain._schema_builder import schema_of
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._nesting import is_too_deep
-from eventbraid.event._wire import Wire, from_json, prime, to_json
+from eventbraid.event._wire import Wire, from_json, is_set, prime, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,16 +62,28 @@ def codec_of(kind: type) -> ClassCodec:
         InvalidEventType: Not every instance of the class could be read back.
     """
     if not has_fields(kind) and not is_model(kind):
-        raise InvalidEventType(
-            "event class",
-            kind.__qualname__,
-            "it is not a dataclass, msgspec Struct, attrs class or pydantic model; "
-            "use @event, which makes a dataclass of a plain class",
-        )
+        raise InvalidEventType("event class", kind.__qualname__, _remedy(kind))
     # A class that names one that is defined later is judged at its first use.
     with contextlib.suppress(Unresolved):
         _refuse_unreadable(kind, schema_of(kind))
     return ClassCodec(kind)
+
+
+def _remedy(kind: type) -> str:
+    if typing.is_typeddict(kind):
+        return (
+            "an instance of a TypedDict is a dict, which doesn't name its class; make "
+            "it the type of a field of an event class"
+        )
+    if hasattr(kind, "_fields"):
+        return (
+            "a NamedTuple has no names in JSON, so its fields couldn't change; make it "
+            "the type of a field of an event class, or use @event"
+        )
+    return (
+        "it is not a dataclass, msgspec Struct, attrs class or pydantic model; use "
+        "@event, which makes a dataclass of a plain class"
+    )
 
 
 class ClassCodec:
@@ -228,9 +243,11 @@ class SchemaCodec:
         schema = self._schema
         if self._converts:
             return stable_encoder(schema)
-        write = self._wire.writer(schema)
         if isinstance(schema, ModelRecord):
             return schema.encode
+        if any(is_set(one) for _, one in reachable(schema)):
+            return _set_sorting_encoder(schema)
+        write = self._wire.writer(schema)
         if write is not None:
             return lambda value: _encoder.encode(write(value))
         if self._is_bounded and isinstance(schema, Record) and is_plain(schema):
@@ -396,6 +413,23 @@ def _has_long_number(data: bytes) -> bool:
     # A run of twice as many digits contains one of these pieces as a whole.
     pieces = range(0, len(data), _DIGITS)
     return any(data[at : at + _DIGITS].isdigit() for at in pieces)
+
+
+def _set_sorting_encoder(schema: Schema) -> Encode:
+    """Return what writes the members of sets in one order.
+
+    A set iterates in an order of its process, so that a retry in another process would
+    be refused as a request with other content. Mappings keep their order, which is the
+    same when they are read back.
+    """
+    keeps_order = any(
+        isinstance(one, Map | TypedDictRecord) or one.anything
+        for _, one in reachable(schema)
+    )
+    if not keeps_order and Wire(schema, sorts=True).is_native:
+        return _sorting_encoder.encode
+    write = Wire(schema, sorts=True, sorts_all=True).writer(schema)
+    return lambda value: _encoder.encode(cast("Any", write)(value))
 
 
 def stable_encoder(schema: Schema) -> Encode:

@@ -356,4 +356,11 @@ def _encoded(found: EventType, event: object) -> bytes:
     except RecursionError as error:
         raise InvalidArgument("event", shown(event), TOO_DEEP) from error
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise InvalidArgument("event", shown(event), str(error)) from error
+        reason = str(error)
+        if "set_int_max_str_digits" in reason:
+            # Python's remedy is of no use: the decoder has the same limit.
+            reason = (
+                "a whole number in it has more than 4,300 digits; record it as a str "
+                "or as bytes"
+            )
+        raise InvalidArgument("event", shown(event), reason) from error

@@ -23,7 +23,14 @@ from eventbraid.domain._record_schema import (
     Record,
     TypedDictRecord,
 )
-from eventbraid.domain._scalar_schema import Anything, Atom, Bounded, Named
+from eventbraid.domain._scalar_schema import (
+    Anything,
+    Atom,
+    Bounded,
+    Member,
+    Named,
+    OneOf,
+)
 from eventbraid.domain._schema import reachable
 from eventbraid.domain._union_schema import TAG, Choice
 
@@ -72,12 +79,16 @@ class Wire:
             JSON in each process. msgspec sorts members by ``<``, which doesn't order
             all of them: of two sets, neither may be less, and enums have no order. How
             a set iterates depends on the process. Such sets need a hook, too.
+        sorts_all: Whether all sets are sorted here, and not only those that msgspec
+            doesn't put into one order.
     """
 
-    def __init__(self, schema: Schema, *, sorts: bool = False) -> None:
+    def __init__(
+        self, schema: Schema, *, sorts: bool = False, sorts_all: bool = False
+    ) -> None:
         """Find out which schemas need a hook."""
         self._sorts = sorts
-        self._marked = _marked(schema, sorts=sorts)
+        self._marked = _marked(schema, sorts=sorts, sorts_all=sorts_all)
         self._writers: dict[int, Convert] = {}
         self._types: dict[int, object] = {}
         # The ids of schemas are keys, so the schemas must live as long.
@@ -91,7 +102,7 @@ class Wire:
     def problem(self) -> tuple[str, str] | None:
         """Return where and why msgspec can't read something back; None if it can."""
         for path, one in reachable(self._root):
-            if isinstance(one, Bounded) and id(one) in self._marked:
+            if isinstance(one, Bounded) and id(one.plain) in self._marked:
                 return path, "Meta can't bound what holds a union of values"
         return None
 
@@ -131,9 +142,26 @@ class Wire:
         if isinstance(schema, FixedTuple):
             return self._tuple_writer(schema.members)
         if isinstance(schema, Map):
-            write_item = self._writer_or_same(schema.member)
-            return lambda value: {key: write_item(item) for key, item in value.items()}
+            return self._map_writer(schema)
+        if isinstance(schema, Member | OneOf):
+            return schema.written if schema.needs_hook else _same
+        if isinstance(schema, Atom | Named):
+            return _same
         return self._array_writer(schema)
+
+    def _map_writer(self, schema: Map) -> Convert:
+        write_item = self._writer_or_same(schema.member)
+        write_key = self._writer_or_same(schema.key)
+        if schema.is_pairs:
+            sort = by_json if self._sorts else _same
+            return lambda value: sort(
+                [[write_key(key), write_item(item)] for key, item in value.items()]
+            )
+        if schema.has_int_kind_keys or not schema.needs_hook:
+            return lambda value: {key: write_item(item) for key, item in value.items()}
+        return lambda value: {
+            _key_text(write_key(key)): write_item(item) for key, item in value.items()
+        }
 
     def _array_writer(self, schema: Schema) -> Convert:
         """Return the writer of an array, or of what only needs one to sort sets."""
@@ -160,6 +188,10 @@ class Wire:
             for name, held in schema.fields
         ]
         start: dict[str, object] = {} if tag is None else {TAG: tag}
+        if isinstance(schema, FieldsRecord) and schema.is_array:
+            return lambda value: [
+                write_field(getattr(value, name)) for name, _, write_field in fields
+            ]
 
         def write(value: object) -> dict[str, object]:
             written = start.copy()
@@ -171,12 +203,16 @@ class Wire:
 
     def _choice_writer(self, schema: Choice) -> Convert:
         by_kind: dict[type, Convert] = {}
-        tags = schema.tags() if schema.is_tagged else {}
+        tags = schema.tags() if schema.has_tags else {}
         for tag, record in tags.items():
             if isinstance(record, ModelRecord):
                 by_kind[record.kind] = _tagged_dump(record, tag)
             else:
                 by_kind[record.kind] = self._record_writer(record, tag)
+        for record, _ in schema.by_literal():
+            if isinstance(record, FieldsRecord):
+                # All fields, because a Struct may leave out those with defaults.
+                by_kind[record.kind] = self._record_writer(record)
         others = [
             (option.rule(), self._writer_or_same(option))
             for option in schema.options
@@ -219,9 +255,11 @@ class Wire:
             ]
         if isinstance(schema, Map):
             return self._map_type(schema)
-        return _hooked(
-            schema, self._lazily(lambda: self._record_reader(cast("Record", schema)))
-        )
+        if isinstance(schema, Member | OneOf):
+            return _hooked(schema, schema.read)
+        if not isinstance(schema, Record):
+            return schema.annotation
+        return _hooked(schema, self._lazily(lambda: self._record_reader(schema)))
 
     def _lazily(self, make: Callable[[], Convert]) -> Convert:
         made: list[Convert] = []
@@ -234,18 +272,29 @@ class Wire:
         return convert
 
     def _map_type(self, schema: Map) -> object:
-        if not schema.has_int_kind_keys:
+        if not schema.needs_hook:
             key = self.type_of(schema.key)
             return cast("Any", dict)[key, self.type_of(schema.member)]
-        key_of = cast("Named", schema.key).kind
+        if schema.is_pairs:
+            return _hooked(schema, self._lazily(lambda: self._pairs_reader(schema)))
+        if schema.has_int_kind_keys:
+            key_type: object = int
+            key_of: Convert = cast("Convert", cast("Named", schema.key).kind)
+        else:
+            key_type, key_of = str, self._reader(schema.key)
 
         def make() -> Convert:
-            plain = cast("Any", dict)[int, self.type_of(schema.member)]
+            plain = cast("Any", dict)[key_type, self.type_of(schema.member)]
             return lambda value: {
                 key_of(key): item for key, item in _convert(value, plain).items()
             }
 
         return _hooked(schema, self._lazily(make))
+
+    def _pairs_reader(self, schema: Map) -> Convert:
+        pair = cast("Any", tuple)[self.type_of(schema.key), self.type_of(schema.member)]
+        pairs = cast("Any", list)[pair]
+        return lambda value: dict(_convert(value, pairs))
 
     def _choice_type(self, schema: Choice) -> object:
         options = schema.options
@@ -256,26 +305,17 @@ class Wire:
 
     def _choice_reader(self, schema: Choice) -> Convert:
         readers: dict[type, Convert] = {}
-        tags = schema.tags() if schema.is_tagged else {}
+        tags = schema.tags() if schema.has_tags else {}
         for option in schema.options:
-            if option in tags.values():
-                continue
-            read = self._reader(option)
-            for json in option.json:
-                readers[_PYTHON[json]] = read
+            if option not in tags.values():
+                read = self._reader(option)
+                readers.update({_PYTHON[json]: read for json in option.json})
         if float in readers:
             readers.setdefault(int, readers[float])
-        by_tag = {tag: self._reader(record) for tag, record in tags.items()}
-
-        def read_tagged(value: dict[str, object]) -> object:
-            tag = value.pop(TAG, None)
-            found = by_tag.get(tag) if isinstance(tag, str) else None
-            if found is None:
-                raise ValueError(f"{TAG!r} is {tag!r}, expected one of {list(by_tag)}")
-            return found(value)
-
-        if by_tag:
-            readers[dict] = read_tagged
+        if tags:
+            readers[dict] = self._tag_reader(tags)
+        if schema.discriminator:
+            readers[dict] = self._literal_reader(schema, schema.discriminator)
 
         def read_any(value: object) -> object:
             found = readers.get(type(value))
@@ -286,6 +326,39 @@ class Wire:
             return found(value)
 
         return read_any
+
+    def _tag_reader(self, tags: dict[str, Record]) -> Convert:
+        """Return what reads classes that are written with their tags."""
+        by_tag = {tag: self._reader(record) for tag, record in tags.items()}
+
+        def read_tagged(value: dict[str, object]) -> object:
+            tag = value.pop(TAG, None)
+            found = by_tag.get(tag) if isinstance(tag, str) else None
+            if found is None:
+                raise ValueError(f"{TAG!r} is {tag!r}, expected one of {list(by_tag)}")
+            return found(value)
+
+        return read_tagged
+
+    def _literal_reader(self, schema: Choice, field: str) -> Convert:
+        """Return what reads classes that a field distinguishes by its text."""
+        by_text: dict[tuple[str, str], Convert] = {}
+        for record, texts in schema.by_literal():
+            key = _encoded_names(record.kind).get(field, field)
+            read = self._reader(record)
+            by_text.update({(key, text): read for text in texts})
+        keys = {key for key, _ in by_text}
+
+        def read_by_literal(value: dict[str, object]) -> object:
+            for key in keys:
+                text = value.get(key)
+                found = by_text.get((key, text)) if isinstance(text, str) else None
+                if found is not None:
+                    return found(value)
+            texts = [text for _, text in by_text]
+            raise ValueError(f"{field!r} must be one of {texts}")
+
+        return read_by_literal
 
     def _reader(self, schema: Schema) -> Convert:
         kind = self.type_of(schema)
@@ -300,8 +373,7 @@ class Wire:
         return lambda value: build(_convert(value, mirror))
 
     def _dict_reader(self, schema: TypedDictRecord) -> Convert:
-        kind: Any = schema.kind
-        required: frozenset[str] = kind.__required_keys__
+        required = schema.required
         readers = {name: self._reader(held) for name, held in schema.fields}
 
         def read(value: object) -> object:
@@ -350,6 +422,8 @@ class Wire:
                 f"f{number}": names.get(name, name)
                 for number, (name, _) in enumerate(fields)
             },
+            array_like=schema.is_array,
+            forbid_unknown_fields=_forbids_unknown_fields(schema.kind),
         )
         for name in mirror.__struct_encode_fields__:
             prime(name)
@@ -377,6 +451,11 @@ def _same(value: object) -> object:
     return value
 
 
+def _key_text(key: object) -> str:
+    """Return a key as the text that JSON has in its place."""
+    return cast("str", msgspec.to_builtins(key, enc_hook=to_json))
+
+
 def _is_none(schema: Schema) -> bool:
     return isinstance(schema, Atom) and schema.json == frozenset({"null"})
 
@@ -399,13 +478,21 @@ def sorted_sets(value: object) -> object:
     return value
 
 
-def _marked(root: Schema, *, sorts: bool) -> set[int]:
+def is_set(schema: Schema) -> bool:
+    """Return whether its values are sets."""
+    return isinstance(schema, Array) and schema.kind in {set, frozenset}
+
+
+def _marked(root: Schema, *, sorts: bool, sorts_all: bool) -> set[int]:
     """Find the schemas that msgspec can't encode or decode by itself."""
     found = {id(one): one for _, one in reachable(root)}
     marked = {
         key
         for key, one in found.items()
-        if _needs_hook(one) or (sorts and is_unordered(one))
+        if one.is_renamed
+        or _needs_hook(one)
+        or (sorts and is_unordered(one))
+        or (sorts_all and is_set(one))
     }
     above: dict[int, list[int]] = {}
     for key, one in found.items():
@@ -439,15 +526,11 @@ def _has_order(schema: Schema) -> bool:
 def _needs_hook(schema: Schema) -> bool:
     if isinstance(schema, ModelRecord):
         return True
-    if isinstance(schema, FieldsRecord):
-        return schema.has_hidden_fields
-    if isinstance(schema, Map):
-        return schema.has_int_kind_keys
     if not isinstance(schema, Choice):
-        return False
+        return schema.needs_hook
     others = [one for one in schema.options if not _is_none(one)]
     has_custom = len(others) > 1 and any(one.is_custom for one in others)
-    return schema.is_tagged or has_custom
+    return schema.is_tagged or schema.discriminator is not None or has_custom
 
 
 _PYTHON: dict[str, type] = {
@@ -497,6 +580,11 @@ def _encoded_names(kind: type) -> dict[str, str]:
     names: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
     encoded: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
     return dict(zip(names, encoded, strict=True))
+
+
+def _forbids_unknown_fields(kind: type) -> bool:
+    config: Any = getattr(kind, "__struct_config__", None)
+    return config is not None and bool(config.forbid_unknown_fields)
 
 
 def _maker(kind: type) -> Convert:
