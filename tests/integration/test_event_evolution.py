@@ -543,6 +543,40 @@ def test_a_state_without_what_is_set_aside_is_for_its_policy_only(damaged):
     assert {one.raw.version for one in aside} == {1, 2}
 
 
+@pytest.mark.parametrize("policy", ["raw", lambda _: None], ids=["raw", "aside"])
+def test_a_state_without_an_undecodable_event_becomes_no_snapshot(store, policy):
+    class Total(
+        eb.Stream[Any, int], category="purse", snapshot_every=5, fold_version=1
+    ):
+        def initial(self):
+            return 0
+
+        def apply(self, state, event, /):
+            return state + (event.amount if isinstance(event, Filled) else 0)
+
+    class Add(eb.Command):
+        purse: eb.Declared[Total]
+
+        def decide(self):
+            yield self.purse.write(Filled(1))
+
+    def snapshots():
+        return [*store.read_all(prefix="$snapshot-", system=True)]
+
+    store.append([UNKNOWN])
+    careless = eb.Executor(store, on_undecodable=policy)
+    for _ in range(20):
+        careless.execute(Add(purse="purse-1"))
+    assert careless.load(Total("purse-1")).state == 20
+    assert snapshots() == []
+    with pytest.raises(eb.errors.UnknownEventType):
+        eb.Executor(store).load(Total("purse-1"))
+    strict = eb.Executor(store)
+    for _ in range(20):
+        strict.execute(Add(purse="purse-2"))
+    assert snapshots()
+
+
 # --- sagas
 
 

@@ -234,6 +234,33 @@ def test_an_upcaster_has_one_or_two_parameters(registry, function):
         upcaster("old", from_version=1, registry=registry)(function)
 
 
+async def asynchronous(body):
+    return body
+
+
+async def asynchronous_generator(body):
+    yield body
+
+
+def generator(body):
+    yield body
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "reason"),
+    [
+        (asynchronous, {}, "is asynchronous"),
+        (asynchronous, {"into": ["new"]}, "is asynchronous"),
+        (asynchronous_generator, {"into": ["new"]}, "is asynchronous"),
+        (generator, {}, "with into="),
+    ],
+    ids=["async", "async split", "async generator", "generator"],
+)
+def test_a_function_with_another_result_is_refused(registry, function, options, reason):
+    with pytest.raises(TypeError, match=reason):
+        upcaster("old", from_version=1, registry=registry, **options)(function)
+
+
 def test_an_upcaster_stays_a_plain_function(registry):
     @upcaster("old", from_version=1, into=["new"], registry=registry)
     def rename(body):

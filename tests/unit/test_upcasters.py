@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import types
+import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -142,6 +143,47 @@ def test_an_event_written_as_an_array_is_upcast(registry):
     eb.register_event("pair", version=2, registry=registry)(made)
     upcaster("pair", from_version=1, registry=registry)(lambda body: [*body, 5])
     assert decode(registry, "pair", b"[4]") == made(4, 5)
+
+
+@pytest.mark.parametrize("has_codec", [True, False])
+def test_a_body_that_a_codec_has_encoded_is_upcast(has_codec):
+    """The upcaster gets the JSON, whether or not the current class has a codec."""
+
+    class Zlib:
+        id = "zlib"
+
+        def encode(self, body, context):
+            return zlib.compress(body)
+
+        def decode(self, body, context):
+            return zlib.decompress(body)
+
+    old, new = EventRegistry(), EventRegistry()
+    new.add_codec(Zlib())
+
+    @eb.event("filed", registry=old, codec=Zlib())
+    class Filed:
+        text: str
+
+    @eb.event(
+        "archived",
+        version=2,
+        formerly="filed",
+        registry=new,
+        codec=Zlib() if has_codec else None,
+    )
+    class Archived:
+        title: str
+
+    @upcaster("filed", from_version=1, registry=new)
+    def rename(body):
+        return {"title": body["text"]}
+
+    with eb.open("memory:", registry=new) as store:
+        store.append([eb.new_event("s-1", Filed("a" * 99), registry=old)])
+        store.append([eb.new_event("s-1", Archived("b" * 99), registry=new)])
+        found = [eb.decode_event(one, registry=new) for one in store.read_stream("s-1")]
+    assert found == [Archived("a" * 99), Archived("b" * 99)]
 
 
 # --- renames

@@ -67,16 +67,27 @@ class StateCache:
         "_size",
         "_young",
         "limit",
+        "saves_snapshots",
     )
 
-    def __init__(self, registry: EventRegistry, limit: int = 0) -> None:
+    def __init__(
+        self,
+        registry: EventRegistry,
+        limit: int = 0,
+        *,
+        saves_snapshots: bool = True,
+    ) -> None:
         """Begin empty.
 
         Args:
             registry: The registry of the events.
             limit: The maximum size in bytes, which is estimated.
+            saves_snapshots: Whether snapshots of the states may be recorded. A state
+                that was folded without an undecodable event, as the policy of one
+                executor allows, must not become the state of all executors.
         """
         self.limit = limit
+        self.saves_snapshots = saves_snapshots
         self._registry = registry
         # Protects the exchange of the generations and the size. Without it, two threads
         # could both exchange them, and drop entries that were just used. Lookups take
@@ -239,4 +250,7 @@ def _cache_of(
     caches: PerProcess[dict[EventDecoder, StateCache]], decoder: EventDecoder
 ) -> StateCache:
     # In one step: of two threads that make one each, both get the same.
-    return caches.get().setdefault(decoder, StateCache(decoder.registry))
+    is_strict = decoder.on_undecodable == "raise"
+    return caches.get().setdefault(
+        decoder, StateCache(decoder.registry, saves_snapshots=is_strict)
+    )

@@ -96,6 +96,10 @@ async def fold_on(
         if monotonic() - began > TURN_SECONDS:
             await port.checkpoint()
             began = monotonic()
-    if kind.snapshots is not None and version - first >= kind.snapshots.every:
+    if (
+        kind.snapshots is not None
+        and version - first >= kind.snapshots.every
+        and cache.saves_snapshots
+    ):
         await save_snapshots(port, [(kind, stream, version, state)])
     return cache.put(kind, stream, version, state, version - first if first else 0)

@@ -59,7 +59,11 @@ def keep_states(
             if stream in written:
                 version = appended.versions[stream]
                 kept = _keep(cache, kind, stream, found, written[stream], version)
-                if kept is not None and kind.snapshots is not None:
+                if (
+                    kind.snapshots is not None
+                    and kept is not None
+                    and cache.saves_snapshots
+                ):
                     every = kind.snapshots.every
                     if found[0] // every < version // every:
                         due.append((kind, stream, version, kept[1]))

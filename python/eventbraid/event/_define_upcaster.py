@@ -118,6 +118,7 @@ def upcaster(
             raise TypeError(
                 f"an upcaster must be a function, not {type(function).__name__}"
             )
+        _refuse_other_results(function, returns_body=into is None)
         registry.add_upcaster(
             Upcaster(
                 source=(event_type, from_version),
@@ -171,6 +172,23 @@ def _name_of(function: Callable[..., Any]) -> str:
     if name is None:
         return shown(function)
     return f"{function.__module__}.{name}"
+
+
+def _refuse_other_results(function: Callable[..., Any], *, returns_body: bool) -> None:
+    """Refuse a function whose result can't be what an upcaster returns.
+
+    Without this, the mistake would be found when the first old event is read.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"the upcaster {_name_of(function)} is asynchronous; it must be a plain "
+            "function, which depends on the recorded event alone"
+        )
+    if returns_body and inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"the upcaster {_name_of(function)} is a generator, which yields events; "
+            "declare the event types with into=, or return the body of the next version"
+        )
 
 
 def _takes_record(function: Callable[..., Any]) -> bool:
