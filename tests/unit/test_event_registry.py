@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 import eventbraid as eb
-from eventbraid.event import EventRegistry, UpcastEvent, upcaster
+from eventbraid.event import EventDecoder, EventRegistry, UpcastEvent, upcaster
 
 
 @pytest.fixture
@@ -343,3 +346,41 @@ def test_a_store_and_its_executors_use_the_registry_of_the_store(registry):
 def test_something_else_than_a_registry_is_refused(wrong):
     with pytest.raises(TypeError):
         eb.open("memory:", registry=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, "shop", EventRegistry], ids=["5", "text", "class"]
+)
+def test_each_function_refuses_something_else_than_a_registry(wrong):
+    class Sold: ...
+
+    with eb.open("memory:") as store:
+        for use in (
+            lambda: eb.event("sold", registry=wrong)(Sold),
+            lambda: upcaster("sold", from_version=1, registry=wrong)(lambda body: body),
+            lambda: EventDecoder(registry=wrong),
+            lambda: eb.Executor(store, registry=wrong),
+        ):
+            with pytest.raises(TypeError, match="registry must be an EventRegistry"):
+                use()
+
+
+def test_a_registry_is_shown_with_its_number_of_event_types(registry):
+    define(registry, "sold")
+    assert repr(registry) == "<EventRegistry: event types 1>"
+    registry.seal()
+    assert repr(registry) == "<EventRegistry: event types 1, sealed>"
+
+
+def test_a_class_defined_again_after_a_codec_was_set_replaces_the_old_one(
+    registry, monkeypatch
+):
+    notebook = types.ModuleType("notebook_of_codecs")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    vars(notebook).update(eb=eb, registry=registry)
+    cell = "@eb.event('kept', version={0}, registry=registry)\nclass Kept: ...\n"
+    exec(cell.format(1), vars(notebook))
+    registry.use_codec(None)
+    exec(cell.format(2), vars(notebook))
+    lead(registry, "kept", 1)
+    assert refusals(registry) == []

@@ -66,8 +66,9 @@ def decoder_of(
     if registry is None:
         of_store: object = getattr(store, "registry", None)
         registry = of_store if isinstance(of_store, EventRegistry) else default_registry
+    decoder = EventDecoder(registry=registry, on_undecodable=on_undecodable)
     registry.validate()
-    return EventDecoder(registry=registry, on_undecodable=on_undecodable)
+    return decoder
 
 
 class ExecutionEngine:

@@ -15,7 +15,11 @@ from eventbraid.event._decode_steps import (
     schema_version,
 )
 from eventbraid.event._recorded import PARTS, Recorded, SetAside, expanded
-from eventbraid.event._registry import EventRegistry, default_registry
+from eventbraid.event._registry import (
+    EventRegistry,
+    checked_registry,
+    default_registry,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -111,7 +115,7 @@ class EventDecoder:
                 shown(on_undecodable),
                 'it must be "raise", "raw", or a function that gets an UndecodedEvent',
             )
-        self._registry = registry
+        self._registry = checked_registry(registry)
         self._find = registry.find
         # The decoders of version 1 by type, until a class is registered again.
         self._decoders: dict[str, Callable[[bytes], object]] = {}

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 from eventbraid.domain._fields import check_when_made
 from eventbraid.errors import InvalidEventType
 from eventbraid.event._event_type import check_former_names, check_name
-from eventbraid.event._registry import EventRegistry, default_registry
+from eventbraid.event._registry import (
+    EventRegistry,
+    checked_registry,
+    default_registry,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,7 +82,9 @@ def event(
                 kind.__qualname__,
                 f"no frozen dataclass can be made of it: {error}",
             ) from error
-        registry.add(made, name, version, former_names, oldest_version, codec)
+        checked_registry(registry).add(
+            made, name, version, former_names, oldest_version, codec
+        )
         return made
 
     return define
@@ -127,7 +133,9 @@ def register_event(
     former_names = check_former_names(name, version, formerly, oldest_version)
 
     def register(kind: type[T]) -> type[T]:
-        registry.add(kind, name, version, former_names, oldest_version, codec)
+        checked_registry(registry).add(
+            kind, name, version, former_names, oldest_version, codec
+        )
         return kind
 
     return register

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import InvalidEventType
 from eventbraid.event._event_type import HIGHEST_VERSION, check_name
-from eventbraid.event._registry import EventRegistry, default_registry
+from eventbraid.event._registry import (
+    EventRegistry,
+    checked_registry,
+    default_registry,
+)
 from eventbraid.event._upcasting import Upcaster, UpcastEvent
 
 if TYPE_CHECKING:
@@ -119,7 +123,7 @@ def upcaster(
                 f"an upcaster must be a function, not {type(function).__name__}"
             )
         _refuse_other_results(function, returns_body=into is None)
-        registry.add_upcaster(
+        checked_registry(registry).add_upcaster(
             Upcaster(
                 source=(event_type, from_version),
                 targets=targets,

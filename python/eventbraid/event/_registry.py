@@ -94,6 +94,11 @@ class EventRegistry:
         self._is_valid = True
         self._has_refused_types = False
 
+    def __repr__(self) -> str:
+        count = sum(1 for _ in self.types())
+        state = ", sealed" if self._is_sealed else ""
+        return f"<EventRegistry: event types {count}{state}>"
+
     # --- registration
 
     def add(
@@ -415,7 +420,8 @@ class EventRegistry:
             )
         return (
             "its class is not registered; decorate it with "
-            '@event("its.name") or @register_event("its.name")'
+            '@event("its.name") or @register_event("its.name"), or give the registry '
+            "that has it: registry=..."
         )
 
     def _refuse_sealed(self, name: str) -> None:
@@ -456,7 +462,9 @@ class EventRegistry:
 
     def _remove(self, old: EventType) -> None:
         del self._by_kind[old.kind]
-        for key in [key for key, found in self._by_name.items() if found is old]:
+        # Compared by class: `use_codec` replaces the entries of the tables.
+        keys = [key for key, one in self._by_name.items() if one.kind is old.kind]
+        for key in keys:
             del self._by_name[key]
 
     def _refuse_second_class(self, kind: type, name: str, version: int) -> None:
@@ -513,6 +521,19 @@ class EventRegistry:
                     f"it is a former name of {current!r} already, so it can't be one "
                     f"of {name!r}; remove one of them",
                 )
+
+
+def checked_registry(registry: object) -> EventRegistry:
+    """Return a registry that a caller has given.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(registry, EventRegistry):
+        raise TypeError(
+            f"registry must be an EventRegistry, not {type(registry).__name__}"
+        )
+    return registry
 
 
 def defer(prefix: str, package: str) -> None:
