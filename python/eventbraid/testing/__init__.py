@@ -1,6 +1,7 @@
 """Tests of commands, and of what others build on Eventbraid's contracts.
 
-The contract suites need pytest; everything else works under any test framework.
+The contract suites need pytest, and `events_of` needs hypothesis; everything else works
+under any test framework.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         StoreUnderTest,
         SubscriptionUnderTest,
     )
+    from eventbraid.testing._strategies import events_of
 
 __all__ = [
     "AsyncFaultyStore",
@@ -53,26 +55,28 @@ __all__ = [
     "SubscriptionUnderTest",
     "UnknownOutcome",
     "check_purity",
+    "events_of",
     "given",
     "on",
 ]
 
-_CONTRACT = frozenset(
-    {
-        "SnapshotUnderTest",
-        "StoreBackend",
-        "StoreContract",
-        "StoreUnderTest",
-        "SubscriptionUnderTest",
-    }
-)
+# Loaded at their first use, because they need pytest or hypothesis.
+_LOADED_LATER = {
+    "SnapshotUnderTest": "_contract",
+    "StoreBackend": "_contract",
+    "StoreContract": "_contract",
+    "StoreUnderTest": "_contract",
+    "SubscriptionUnderTest": "_contract",
+    "events_of": "_strategies",
+}
 
 if not TYPE_CHECKING:
     # A type checker that saw `__getattr__` would accept every name.
     def __getattr__(name: str) -> object:
-        """Load the contract suites at their first use, because they need pytest."""
-        if name not in _CONTRACT:
+        """Load the names that need another package."""
+        if name not in _LOADED_LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}._contract"), name)
+        module = import_module(f"{__name__}.{_LOADED_LATER[name]}")
+        found = getattr(module, name)
         globals()[name] = found
         return found
