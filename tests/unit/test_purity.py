@@ -6,6 +6,7 @@ when a conflict repeats it.
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import functools
 import gc
@@ -308,6 +309,27 @@ def test_a_cached_property_is_no_change():
             return ()
 
     check_purity(Caches(account=A))
+
+
+def test_a_default_of_a_missing_key_is_no_change():
+    class Reads(eb.StatefulCommand[collections.defaultdict, Deposited | Withdrawn]):
+        account: eb.Declared[Account]
+        key: str
+
+        def initial(self):
+            return collections.defaultdict(int)
+
+        def apply(self, state, recorded, /):
+            state[recorded.stream] += 1
+            return state
+
+        def decide(self, state, /):
+            state[self.key] += self.key == A.id
+            return ()
+
+    check_purity(Reads(account=A, key="missing"), EVENT)
+    with pytest.raises(ImpureCommand, match=r"decide\(\).*changes the state"):
+        check_purity(Reads(account=A, key=A.id), EVENT)
 
 
 class Sum:

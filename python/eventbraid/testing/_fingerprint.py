@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import functools
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
@@ -57,7 +57,7 @@ def _plain_value(value: object) -> list[object]:
 
 def _members(value: object, seen: dict[int, int]) -> list[object]:
     if isinstance(value, Mapping):
-        entries = cast("Mapping[object, object]", value).items()
+        entries = _entries(cast("Mapping[object, object]", value))
         described = [
             (_describe(key, seen), _describe(one, seen)) for key, one in entries
         ]
@@ -68,6 +68,18 @@ def _members(value: object, seen: dict[int, int]) -> list[object]:
         members = cast("set[object]", value)
         return [sorted((_describe(one, seen) for one in members), key=repr)]
     return []
+
+
+def _entries(value: Mapping[object, object]) -> list[tuple[object, object]]:
+    """Return the entries of a mapping; of a `defaultdict`, those that aren't defaults.
+
+    A `defaultdict` adds an entry when a missing key is read, which is no change.
+    """
+    factory = getattr(value, "default_factory", None)
+    if not isinstance(value, defaultdict) or factory is None:
+        return list(value.items())
+    default = fingerprint(factory())
+    return [(key, one) for key, one in value.items() if fingerprint(one) != default]
 
 
 def _attributes(value: object) -> list[tuple[str, object]]:
