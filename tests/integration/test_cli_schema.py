@@ -61,6 +61,12 @@ def test_a_dump_is_the_same_each_time_and_has_only_own_events(shop):
     assert list(json.loads(first)["events"]) == ["order.placed"]
 
 
+def test_the_events_of_the_library_are_left_out(shop):
+    apps = ("--app", "eventbraid.saga", "--app", "eventbraid.lease")
+    done = ran("schema", "dump", *apps, cwd=shop)
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, {})
+
+
 def test_a_registry_of_the_module_can_be_named(shop):
     done = ran("schema", "dump", "--app", "shop.events:registry", cwd=shop)
     assert list(json.loads(done.stdout)["events"]) == ["order.shipped"]
