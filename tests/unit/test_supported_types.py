@@ -44,6 +44,7 @@ import typing_extensions
 
 import eventbraid as eb
 from eventbraid.domain._same import is_same
+from eventbraid.event._json_schema import SchemaWriter
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -783,6 +784,30 @@ def test_sets_are_written_in_the_same_order_by_each_process():
     }
     assert len(written) == 1
     assert b'"order":{"b":' in written.pop()
+
+
+# --- what the schema of an event says about them
+
+
+def test_the_schema_of_an_event_describes_what_is_written():
+    @eb.event("test_supported_types.described")
+    class Described:
+        colour: Colour
+        choice: Literal[Colour.RED, True]
+        pairs: dict[tuple[int, str], Decimal]
+        prices: dict[Decimal, int]
+        payload: Payload
+        size: Size = Size.SMALL
+
+    properties = SchemaWriter().of_class(Described)["properties"]
+    assert properties["colour"]["enum"] == ["BLUE", "RED"]
+    assert properties["choice"]["enum"] == ["RED", True]
+    assert properties["pairs"]["items"]["prefixItems"][1]["format"] == "decimal"
+    assert properties["prices"]["propertyNames"]["format"] == "decimal"
+    assert properties["size"]["default"] == "SMALL"
+    writer = SchemaWriter()
+    writer.of_class(Described)
+    assert writer.definitions["Payload"]["required"] == ["number"]
 
 
 # --- limits

@@ -106,6 +106,9 @@ class SchemaWriter:
         return _scalar(schema)
 
     def _map(self, schema: Map) -> JsonSchema:
+        if schema.is_pairs:
+            pair = _tuple([self._of(schema.key), self._of(schema.member)])
+            return {"type": "array", "items": pair, "uniqueItems": True}
         found: JsonSchema = {"type": "object"}
         key = self._of(schema.key)
         if key != {"type": "string"}:
@@ -187,10 +190,10 @@ def _scalar(schema: Schema) -> JsonSchema:
     if isinstance(schema, Named):
         return {"title": schema.name, **_named(schema.kind)}
     if isinstance(schema, Member):
-        values = [one.value for one in schema.kind]
+        values = [schema.written(one) for one in schema.kind]
         return {"title": schema.name, "enum": _sorted(values)}
     if isinstance(schema, OneOf):
-        return {"enum": _sorted(schema.values)}
+        return {"enum": _sorted(map(schema.written, schema.values))}
     if isinstance(schema, Anything | RawJson):
         return {}
     return {"x-type": schema.name}
@@ -292,8 +295,8 @@ def _defaults_of(record: Record) -> dict[str, object]:
     """Return the fields that may be missing, each with its default if that is known."""
     kind: Any = record.kind
     if isinstance(record, TypedDictRecord):
-        optional: Iterable[str] = kind.__optional_keys__
-        return dict.fromkeys(optional, _MISSING)
+        names = [name for name, _ in record.fields]
+        return {name: _MISSING for name in names if name not in record.required}
     if isinstance(record, NamedTupleRecord):
         return dict(kind._field_defaults)
     if not isinstance(record, FieldsRecord):
@@ -336,6 +339,7 @@ def _with_default(schema: JsonSchema, default: object) -> JsonSchema:
     """Add a default, with which events without the field are read, if JSON has it."""
     if default is _MISSING or isinstance(default, msgspec.UnsetType):
         return schema
+    default = OneOf.written(default)  # A member of an enum may be written by its name.
     try:
         plain = msgspec.json.decode(msgspec.json.encode(default, enc_hook=to_json))
     except (TypeError, ValueError, NotImplementedError):
