@@ -31,6 +31,7 @@ from eventbraid.event import (
     upcaster,
     use_codec,
 )
+from tests.saga_kit import Noted, Trip, inside, notes, trip
 
 
 class Zlib:
@@ -373,6 +374,24 @@ def test_records_of_leases_are_never_encoded(store, default_codec):
     records = list(store.read_all(system=True))
     assert records
     assert all(codec_id(one.data) is None for one in records)
+
+
+@pytest.mark.anyio
+async def test_sagas_write_encoded_events_and_records_that_are_not(default_codec):
+    use_codec(first_key)
+    saga = trip(inside("book"), inside("board"))
+    async with (
+        eb.open_async("memory:") as store,
+        eb.SagaCoordinator(store, [saga]) as coordinator,
+    ):
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ended = await handle.result()
+        assert ended.outcome is eb.SagaOutcome.COMPLETED
+        log = [one async for one in store.read_all(system=True)]
+        assert await notes(store, "saga-1") == ["book", "board"]
+    encoded_types = {one.type for one in log if codec_id(one.data) is not None}
+    assert encoded_types == {eb.event_type(Noted)}
+    assert any(one.type.startswith("saga.") for one in log)
 
 
 # --- idempotency
