@@ -38,6 +38,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._same import is_same
+from eventbraid.event import EventRegistry
 
 T = TypeVar("T")
 
@@ -408,10 +409,12 @@ def test_a_field_whose_value_is_not_kept_is_refused():
 
 
 def test_a_class_that_names_a_later_one_is_judged_before_it_is_written():
-    names = types.SimpleNamespace(eb=eb, __name__=__name__)
+    # Not in the default registry, whose schema other tests write.
+    registry = EventRegistry()
+    names = types.SimpleNamespace(eb=eb, registry=registry, __name__=__name__)
     exec(
         "from __future__ import annotations\n"
-        "@eb.event('test_readable.early')\n"
+        "@eb.event('test_readable.early', registry=registry)\n"
         "class Early:\n"
         "    held: TestLater | int\n",
         vars(names),
@@ -422,7 +425,7 @@ def test_a_class_that_names_a_later_one_is_judged_before_it_is_written():
         with pytest.raises(
             eb.errors.InvalidEventType, match="doesn't tell Money from int"
         ):
-            eb.encode_event(event)
+            eb.encode_event(event, registry=registry)
     finally:
         del globals()["TestLater"]
 

@@ -44,6 +44,7 @@ import typing_extensions
 
 import eventbraid as eb
 from eventbraid.domain._same import is_same
+from eventbraid.event import EventRegistry
 from eventbraid.event._json_schema import SchemaWriter
 
 if TYPE_CHECKING:
@@ -715,20 +716,23 @@ def test_the_class_of_a_function_hides_that_of_the_module():
 
 
 def test_a_name_that_is_imported_for_checkers_only_is_named():
-    @eb.event("test_supported_types.checkers")
+    # Not in the default registry, whose schema other tests write.
+    registry = EventRegistry()
+
+    @eb.event("test_supported_types.checkers", registry=registry)
     class Happened:
         part: Fraction
 
     with pytest.raises(eb.errors.InvalidArgument, match=r"'Fraction'.*TYPE_CHECKING"):
         Happened(1)
 
-    @eb.register_event("test_supported_types.checkers_too")
+    @eb.register_event("test_supported_types.checkers_too", registry=registry)
     @dataclasses.dataclass
     class Other:
         part: Fraction
 
     with pytest.raises(eb.errors.InvalidArgument, match=r"'Fraction'.*TYPE_CHECKING"):
-        eb.new_event("any-1", Other(1))
+        eb.new_event("any-1", Other(1), registry=registry)
 
 
 # --- equal events have equal bodies

@@ -315,10 +315,15 @@ def _defaults_of(record: Record) -> dict[str, object]:
 
 
 def _struct_defaults(kind: Any) -> dict[str, object]:
+    # `msgspec.structs.fields` would resolve the annotations, which it can't do for a
+    # class that a function defines.
+    defaults: tuple[object, ...] = kind.__struct_defaults__
+    fields: tuple[str, ...] = kind.__struct_fields__
+    names = fields[len(fields) - len(defaults) :]
     return {
-        field.name: _MISSING if field.default is msgspec.NODEFAULT else field.default
-        for field in msgspec.structs.fields(kind)
-        if not field.required
+        name: _MISSING if type(default).__name__ == "Factory" else default
+        for name, default in zip(names, defaults, strict=True)
+        if default is not msgspec.NODEFAULT
     }
 
 
