@@ -112,7 +112,8 @@ class Stream(Generic[E, S]):
         # The classes whose instances were found to be immutable events of this kind.
         cls.foldable = set()
         cls.has_state = _defines_fold(cls, arguments)
-        cls.may_be_none = len(arguments) < 2 or may_be_none(arguments[1])  # noqa: PLR2004 - the second one is the state
+        state = arguments[1] if len(arguments) > 1 else None
+        cls.may_be_none = state is None or may_be_none(state)
         if snapshot_every is not None:
             if not cls.has_state:
                 raise TypeError(without_state(cls))
@@ -120,7 +121,7 @@ class Stream(Generic[E, S]):
                 cls,
                 checked("snapshot_every", snapshot_every, minimum=1),
                 checked("fold_version", fold_version or 1, minimum=1),
-                arguments[-1],
+                state,
             )
 
     def __init__(self, stream_id: str, /) -> None:
