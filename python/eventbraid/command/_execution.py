@@ -138,6 +138,9 @@ class Execution:
         try:
             if failed is not None:
                 await self._continue_after(failed)
+            # While a command reads a stream from its beginning, it has the turn. The
+            # commands that wait for it then find the state in the cache.
+            self._contended.update(dict.fromkeys(self._reading.cold_streams(), True))
             while True:
                 try:
                     if self._is_contended():

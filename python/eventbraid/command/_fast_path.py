@@ -92,7 +92,7 @@ async def execute_fast(
         else:
             of_kind[stream] = found
             versions[stream] = found[0]
-    if queues.contended(kinds) or (missing and _have_snapshots(missing)):
+    if queues.contended(kinds) or (missing and _need_turns(missing, cache)):
         return None
     try:
         if missing:
@@ -136,8 +136,12 @@ async def execute_fast(
     )
 
 
-def _have_snapshots(streams: Mapping[str, Kind]) -> bool:
-    return any(kind.snapshots is not None for kind in streams.values())
+def _need_turns(streams: Mapping[str, Kind], cache: StateCache) -> bool:
+    """Return whether one of the streams is being read already, or has snapshots."""
+    return any(
+        kind.snapshots is not None or (kind, stream) in cache.loading
+        for stream, kind in streams.items()
+    )
 
 
 async def _save(port: Port, due: list[DueSnapshot]) -> None:
@@ -162,7 +166,12 @@ async def _read(
     Returns:
         The position; None if there are too many events.
     """
-    snapshot = await port.read_streams(missing)
+    loading = {(kind, stream) for stream, kind in missing.items()}
+    cache.loading |= loading
+    try:
+        snapshot = await port.read_streams(missing)
+    finally:
+        cache.loading -= loading
     events = snapshot.events
     if len(events) > EVENTS_LIMIT:
         return None

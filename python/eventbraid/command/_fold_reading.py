@@ -139,6 +139,10 @@ class FoldReading(Generic[S]):
         """The decoded events that the last state was folded from."""
         return self._recorded
 
+    def cold_streams(self) -> Iterable[str]:
+        """Return nothing: the events that a command has decoded are no state."""
+        return ()
+
     async def read(
         self,
         port: Port,

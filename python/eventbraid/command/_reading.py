@@ -37,6 +37,10 @@ class Reading(Protocol):
     @property
     def versions(self) -> Mapping[str, int]: ...
 
+    def cold_streams(self) -> Iterable[str]:
+        """Return the streams that only one command of the process should read."""
+        ...
+
     async def read(
         self,
         port: Port,

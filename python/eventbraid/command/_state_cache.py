@@ -67,6 +67,7 @@ class StateCache:
         "_size",
         "_young",
         "limit",
+        "loading",
         "saves_snapshots",
     )
 
@@ -88,6 +89,9 @@ class StateCache:
         """
         self.limit = limit
         self.saves_snapshots = saves_snapshots
+        # The streams that a command of this process reads from their beginning. Others
+        # wait for it: without this, each command of a herd would fold a long stream.
+        self.loading: set[tuple[Kind, str]] = set()
         self._registry = registry
         # Protects the exchange of the generations and the size. Without it, two threads
         # could both exchange them, and drop entries that were just used. Lookups take
@@ -120,6 +124,13 @@ class StateCache:
         if entry[2]:
             return entry
         return self._copied(kind, stream, entry)
+
+    def has(self, kind: Kind, stream: str) -> bool:
+        """Return whether the state of a stream is in the cache."""
+        return any(
+            stream in generation.get(kind, ())
+            for generation in (self._young, self._old)
+        )
 
     def put(
         self, kind: Kind, stream: str, version: int, state: Any, added: int = 0

@@ -98,6 +98,14 @@ class StateReading:
         self.position: int | None = None
         self.owner: Command = with_states(self._command, self._states)
 
+    def cold_streams(self) -> Iterable[str]:
+        """Return the declared streams whose states are not in the cache."""
+        for field in self._command.__shape__.declared:
+            if field.kind.has_state:
+                for stream in field.ids_of(self._command):
+                    if not self._cache.has(field.kind, stream):
+                        yield stream
+
     async def read(
         self,
         port: Port,
@@ -203,8 +211,14 @@ class StateReading:
                 missing[stream] = min(after, missing.get(stream, LARGEST_NUMBER))
             else:
                 self._put(kind, stream, found)
-        if missing:
+        if not missing:
+            return
+        loading = {one for one, found in cached.items() if found is None}
+        self._cache.loading |= loading
+        try:
             await self._read(port, cached, missing)
+        finally:
+            self._cache.loading -= loading
 
     async def _read(
         self,
