@@ -13,7 +13,8 @@ import sys
 import pytest
 
 import eventbraid as eb
-from tests.commands import Deposit, Deposited, Money, SyncMeddled, raw
+from eventbraid.testing import Conflict, FaultyStore
+from tests.commands import Deposit, Deposited, Money, raw
 
 QUIET = """
 import logging
@@ -40,9 +41,9 @@ def test_nothing_is_printed_and_nothing_is_configured_by_the_import():
 
 def test_a_command_that_gives_up_is_reported_with_its_traceback(caplog):
     with eb.open("memory:") as store:
-        meddled = SyncMeddled(store)
-        meddled.before += [[raw("account-a", Deposited(Money(1)))]] * 2
-        executor = eb.Executor(meddled, retry=eb.RetryPolicy(maximum_attempts=2))
+        rival = raw("account-a", Deposited(Money(1)))
+        busy = FaultyStore(store, Conflict(by=[rival], times=2))
+        executor = eb.Executor(busy, retry=eb.RetryPolicy(maximum_attempts=2))
         with (
             caplog.at_level(logging.DEBUG, "eventbraid"),
             pytest.raises(eb.errors.RetriesExhausted),

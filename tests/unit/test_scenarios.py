@@ -17,7 +17,8 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.testing import StreamEvents, given, on
+from eventbraid.event import EventRegistry
+from eventbraid.testing import StreamEvents, check_purity, given, on
 from tests.commands import (
     Account,
     Deposit,
@@ -338,6 +339,37 @@ def test_a_fold_that_fails_is_reported_with_its_place():
         given(on(MIA, withdrawn(1))).when(pay())
 
 
+# --- registries
+
+
+def test_events_of_a_scoped_registry_are_given_and_compared():
+    registry = EventRegistry()
+
+    @eb.event("test.scoped.rung", registry=registry)
+    class Rung:
+        times: int
+
+    class Bell(eb.Stream[Rung, int], category="bell"):
+        def initial(self):
+            return 0
+
+        def apply(self, state, event, /):
+            return state + event.times
+
+    class Ring(eb.Command):
+        bell: eb.Declared[Bell]
+
+        def decide(self):
+            yield self.bell.write(Rung(self.bell.state + 1))
+
+    bell = Bell("bell-1")
+    rung = given(on(bell, Rung(2)), registry=registry).state(bell, 2)
+    rung.when(Ring(bell=bell)).then(on(bell, Rung(3))).state(bell, 5)
+    check_purity(Ring(bell=bell), on(bell, Rung(2)), registry=registry)
+    with pytest.raises(eb.errors.InvalidArgument, match="not registered"):
+        given(on(bell, Rung(2)))
+
+
 # --- what doesn't hold
 
 
@@ -424,8 +456,8 @@ def test_an_error_of_the_command_is_raised_at_once():
         def decide(self, state, /):
             yield eb.Write(B.id, deposited(1))
 
-    for check_purity in (True, False):
-        begun = given(check_purity=check_purity)
+    for is_checked in (True, False):
+        begun = given(check_purity=is_checked)
         with pytest.raises(ZeroDivisionError):
             begun.when(Broken(account=A, amount=Money(1)))
         with pytest.raises(eb.errors.UndeclaredStream):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from eventbraid.errors import OutcomeUnknown
+from eventbraid.event._registry import default_registry
 from eventbraid.store import NewEvent
 from eventbraid.testing._faults import (
     Conflict,
@@ -194,7 +195,9 @@ class AsyncFaultyStore:
         self, fault: Conflict, expect: Mapping[str, Expectation]
     ) -> None:
         if fault.by:
-            await self._store.append([event for event, _ in new_events(fault.by)])
+            registry = getattr(self._store, "registry", default_registry)
+            rivals = [event for event, _ in new_events(fault.by, registry)]
+            await self._store.append(rivals)
             return
         stream = next(iter(expect))
         actual = await self._store.version(stream)

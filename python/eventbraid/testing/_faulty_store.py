@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import OutcomeUnknown
+from eventbraid.event._registry import default_registry
 from eventbraid.store import NewEvent
 from eventbraid.testing._faults import (
     Conflict,
@@ -190,7 +191,9 @@ class FaultyStore:
 
     def _conflict(self, fault: Conflict, expect: Mapping[str, Expectation]) -> None:
         if fault.by:
-            self._store.append([event for event, _ in new_events(fault.by)])
+            registry = getattr(self._store, "registry", default_registry)
+            rivals = [event for event, _ in new_events(fault.by, registry)]
+            self._store.append(rivals)
             return
         stream = next(iter(expect))
         actual = self._store.version(stream)

@@ -15,6 +15,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event import new_event
+from eventbraid.event._registry import default_registry
 from eventbraid.store import (
     ANY,
     EXISTS,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Self
 
+    from eventbraid.event import EventRegistry
     from eventbraid.store import Expectation, Store
 
 E = TypeVar("E")
@@ -119,7 +121,9 @@ def on(
     return StreamEvents(stream.id, events, metadata, original_time, recorded_at)
 
 
-def new_events(given: Iterable[object]) -> Iterator[tuple[NewEvent, datetime | None]]:
+def new_events(
+    given: Iterable[object], registry: EventRegistry = default_registry
+) -> Iterator[tuple[NewEvent, datetime | None]]:
     """Iterate over the events of some arguments, each with the time that was given.
 
     Raises:
@@ -133,10 +137,14 @@ def new_events(given: Iterable[object]) -> Iterator[tuple[NewEvent, datetime | N
                     event,
                     metadata=one.metadata,
                     original_time=one.original_time,
+                    registry=registry,
                 )
                 yield new, one.recorded_at
         elif isinstance(one, Write):
-            yield new_event(one.stream, one.event, metadata=one.metadata), None
+            new = new_event(
+                one.stream, one.event, metadata=one.metadata, registry=registry
+            )
+            yield new, None
         elif isinstance(one, NewEvent):
             yield one, None
         else:
@@ -154,8 +162,13 @@ class History:
     run.
     """
 
-    def __init__(self) -> None:
-        """Begin without events."""
+    def __init__(self, registry: EventRegistry = default_registry) -> None:
+        """Begin without events.
+
+        Args:
+            registry: The registry of the events, which an executor uses, too.
+        """
+        self.registry = registry
         self.events: list[RecordedEvent] = []
         self._clock = ManualClock(step=SECOND)
         self._ids = SequentialIds(self._clock)
@@ -175,6 +188,15 @@ class History:
         An executor needs no others, and needs no coordination.
         """
         return cast("Store", self)
+
+    def give(self, events: Iterable[object]) -> None:
+        """Record the events of a test's arguments.
+
+        Raises:
+            InvalidArgument: An argument doesn't name the stream of its events.
+        """
+        for new, recorded_at in new_events(events, self.registry):
+            self.record(new, recorded_at)
 
     def record(self, new: NewEvent, recorded_at: datetime | None = None) -> None:
         """Record an event after all others."""

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 from eventbraid.command import Command, StatefulCommand, Stream
 from eventbraid.command._evaluation import Evaluation, decoded_events
 from eventbraid.errors import CommandRejected
+from eventbraid.event._registry import default_registry
 from eventbraid.testing._fingerprint import fingerprint
-from eventbraid.testing._history import History, new_events
+from eventbraid.testing._history import History
 from eventbraid.testing._watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import CodeType
 
-    from eventbraid.command import AnyCommand
+    from eventbraid.command import AnyCommand, Write
     from eventbraid.command._evaluation import Place
+    from eventbraid.event import EventRegistry
     from eventbraid.store import NewEvent, RecordedEvent
     from eventbraid.testing._history import StreamEvents
 
@@ -75,7 +77,12 @@ class _Evaluated:
     rejection: object
 
 
-def check_purity(command: AnyCommand, /, *events: StreamEvents | NewEvent) -> None:
+def check_purity(
+    command: AnyCommand,
+    /,
+    *events: StreamEvents | Write | NewEvent,
+    registry: EventRegistry | None = None,
+) -> None:
     """Check that a command's functions are pure: no clock, no randomness, no changes.
 
     The command is evaluated twice on the same events. Both evaluations must have the
@@ -90,6 +97,7 @@ def check_purity(command: AnyCommand, /, *events: StreamEvents | NewEvent) -> No
     Args:
         command: The command.
         *events: The events of the streams, as in `given`.
+        registry: The registry of the events' classes; by default, that of the process.
 
     Raises:
         ImpureCommand: A function isn't pure.
@@ -113,9 +121,8 @@ def check_purity(command: AnyCommand, /, *events: StreamEvents | NewEvent) -> No
         eventbraid.testing._purity.ImpureCommand: Roll.decide() is not pure: it uses ...
     """
     __tracebackhide__ = True
-    history = History()
-    for new, recorded_at in new_events(events):
-        history.record(new, recorded_at)
+    history = History(default_registry if registry is None else registry)
+    history.give(events)
     check_on_history(command, history)
 
 
@@ -158,7 +165,7 @@ class _Check:
     def __init__(self, command: AnyCommand, history: History) -> None:
         self._name = type(command).__name__
         self._history = history
-        self._evaluation = Evaluation(command, history.as_store())
+        self._evaluation = Evaluation(command, history.as_store(), history.registry)
         methods = _methods_of(type(command))
         for kind in self._evaluation.declared_kinds:
             methods |= _methods_of(kind)
@@ -227,7 +234,9 @@ class _Check:
         __tracebackhide__ = True
         folded = self._evaluation.own_fold
         positions = sorted({one.position for one in folded})
-        original = decoded_events(self._history.events[at - 1] for at in positions)
+        original = decoded_events(
+            (self._history.events[at - 1] for at in positions), self._history.registry
+        )
         for one, (raw, event) in zip(folded, original, strict=True):
             if fingerprint(one.event) != fingerprint(event):
                 reason = f"changes an event ({_place_of(raw)})"
@@ -250,7 +259,7 @@ class _Check:
         stream = kind(stream_id)
         with watch:
             folded = stream.initial()
-        for raw, event in decoded_events(recorded):
+        for raw, event in decoded_events(recorded, self._history.registry):
             before, event_before = fingerprint(folded), fingerprint(event)
             with watch:
                 applied = stream.apply(folded, event)

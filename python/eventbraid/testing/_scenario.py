@@ -12,6 +12,7 @@ from eventbraid.command import Command, Executor, StatefulCommand, Stream
 from eventbraid.command._evaluation import Evaluation, stream_state
 from eventbraid.errors import CommandRejected, InvalidArgument
 from eventbraid.event import decode_event, new_event
+from eventbraid.event._registry import default_registry
 from eventbraid.testing._difference import (
     difference,
     lines_of_events,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Never, Unpack
 
     from eventbraid.command import AnyCommand, Executed, Write
+    from eventbraid.event import EventRegistry
     from eventbraid.store import Expectation, NewEvent
 
 S = TypeVar("S")
@@ -46,7 +48,11 @@ class ExecuteOptions(TypedDict, total=False):
 __unittest = True
 
 
-def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -> Given:
+def given(
+    *events: StreamEvents | Write | NewEvent,
+    check_purity: bool = True,
+    registry: EventRegistry | None = None,
+) -> Given:
     """Begin a test of a command with the events that its streams have.
 
     Args:
@@ -54,6 +60,7 @@ def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -
             names the stream, or a `Write`. A `NewEvent` stands for an event as it was
             written to the log, for example in an older schema version.
         check_purity: Whether `when` also checks the command; see `check_purity`.
+        registry: The registry of the events' classes; by default, that of the process.
 
     Raises:
         InvalidArgument: An argument doesn't name the stream of its events.
@@ -91,9 +98,8 @@ def given(*events: StreamEvents | Write | NewEvent, check_purity: bool = True) -
         >>> given().when(Empty(safe=safe)).rejected("empty")
         <Outcome of Empty: rejected: empty>
     """
-    history = History()
-    for new, recorded_at in new_events(events):
-        history.record(new, recorded_at)
+    history = History(default_registry if registry is None else registry)
+    history.give(events)
     return Given(history, check_purity=check_purity)
 
 
@@ -241,12 +247,13 @@ class Outcome(Generic[S]):
                 difference.
         """
         __tracebackhide__ = True
-        wanted = list(_typed(expected))
+        registry = self._history.registry
+        wanted = list(_typed(expected, registry))
         if self.executed is None:
             raise self._unexpected_rejection(lines_of_events(_placed(wanted)))
         actual = self.events
         is_equal = len(wanted) == len(actual) and all(
-            wanted_one[0] == one[0] and _is_same(wanted_one[1], one[1])
+            wanted_one[0] == one[0] and _is_same(wanted_one[1], one[1], registry)
             for wanted_one, one in zip(wanted, actual, strict=True)
         )
         if not is_equal:
@@ -320,7 +327,9 @@ class Outcome(Generic[S]):
                 f"{self._name} has no state of its own; name the stream: "
                 "state(Kind(id), expected)",
             )
-        evaluation = Evaluation(command, self._history.as_store())
+        evaluation = Evaluation(
+            command, self._history.as_store(), self._history.registry
+        )
         evaluation.read()
         _refuse_other_state(self._name, stream, evaluation.states[None])
         return self
@@ -410,7 +419,7 @@ def _compare_state(
         raise InvalidArgument(
             "stream", str(stream), "give a stream by its kind: state(Kind(id), state)"
         )
-    actual = stream_state(stream, history.as_store())
+    actual = stream_state(stream, history.as_store(), history.registry)
     _refuse_other_state(repr(stream), expected, actual)
 
 
@@ -424,16 +433,16 @@ def _refuse_other_state(owner: str, expected: object, actual: object) -> None:
 _Wanted = tuple[str, object, StreamEvents]
 
 
-def _typed(expected: Iterable[object]) -> Iterable[_Wanted]:
+def _typed(expected: Iterable[object], registry: EventRegistry) -> Iterable[_Wanted]:
     """Return the events of some arguments, each with its stream and its metadata."""
     for one in expected:
         if isinstance(one, StreamEvents):
             yield from ((one.stream, event, one) for event in one.events)
             continue
-        history = History()
-        for new, _ in new_events([one]):
+        history = History(registry)
+        for new, _ in new_events([one], registry):
             history.record(new)
-            event = decode_event(history.events[-1])
+            event = decode_event(history.events[-1], registry=registry)
             metadata = {key: held for key, held in new.metadata.items() if key != "v"}
             time = new.original_time
             yield (
@@ -447,11 +456,14 @@ def _placed(wanted: Iterable[_Wanted]) -> Iterable[tuple[str, object]]:
     return ((stream, event) for stream, event, _ in wanted)
 
 
-def _is_same(expected: object, actual: object) -> bool:
+def _is_same(expected: object, actual: object, registry: EventRegistry) -> bool:
     """Return whether two events are equal, also if their class defines no `==`."""
     if type(expected) is not type(actual):
         return False
-    return expected == actual or new_event("_", expected) == new_event("_", actual)
+    if expected == actual:
+        return True
+    written = [new_event("_", one, registry=registry) for one in (expected, actual)]
+    return written[0] == written[1]
 
 
 def _rejection_lines(code: str, facts: Mapping[str, object]) -> list[str]:
