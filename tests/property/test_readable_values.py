@@ -331,7 +331,7 @@ def test_an_event_that_is_accepted_comes_back_as_it_was(typed, data):
 class Noisy:
     """A codec whose result differs each time, as that of a cipher does."""
 
-    id = "test-noisy"
+    id = "readable-noisy"
 
     def encode(self, body: bytes, context: BodyContext) -> bytes:
         noise = os.urandom(8)
@@ -346,7 +346,7 @@ class Noisy:
 
 
 class MessagePack:
-    id = "test-msgpack"
+    id = "readable-msgpack"
 
     def encode(self, body: bytes, context: BodyContext) -> bytes:
         del context
