@@ -465,6 +465,13 @@ def test_defaults_of_all_kinds_of_classes_count(kind):
     assert kinds(with_default, with_default) == []
 
 
+def test_a_renamed_field_names_the_new_one():
+    removed, added = compared(registry_of(total=Money), registry_of(sum=Money))
+    assert (removed.kind, removed.field) == ("field_removed", "total")
+    assert "the new field 'sum' has the same type" in removed.message
+    assert (added.kind, added.field) == ("field_required", "sum")
+
+
 def test_a_nested_change_names_its_path():
     [change] = compared(
         registry_of(pages=list[Page[Line]]), registry_of(pages=list[Page[LineWithTax]])

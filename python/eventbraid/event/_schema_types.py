@@ -223,7 +223,7 @@ class TypeComparison:
         needed, given = set(other.get("required", ())), set(one.get("required", ()))
         for name, field in fields.items():
             if name not in accepted:
-                yield TypeChange("field_removed", name, "the field is gone")
+                yield TypeChange("field_removed", name, _removal(name, one, other))
                 continue
             yield from _within(name, self.changes(field, accepted[name]))
             if name in needed and name not in given:
@@ -237,6 +237,19 @@ class TypeComparison:
                 message = "the new field has no default" if is_needed else "it is new"
                 kind = "field_required" if is_needed else "field_added"
                 yield TypeChange(kind, name, message, is_breaking=is_needed)
+
+
+def _removal(name: str, one: JsonSchema, other: JsonSchema) -> str:
+    """Return the message about a removed field, with a field that may replace it."""
+    fields, accepted = one["properties"], other["properties"]
+    similar = [
+        candidate
+        for candidate, schema in accepted.items()
+        if candidate not in fields and schema == fields[name]
+    ]
+    if len(similar) != 1:
+        return "the field is gone"
+    return f"the field is gone, and the new field {similar[0]!r} has the same type"
 
 
 def _changed(before: JsonSchema, after: JsonSchema) -> TypeChange:
