@@ -63,6 +63,13 @@ class Colour(enum.Enum):
     BLUE = "blue"
 
 
+class Weekday(enum.Enum):
+    """Its members are written as their names, because JSON has no tuples."""
+
+    MONDAY = (1, "work")
+    SUNDAY = (7, "rest")
+
+
 class MoreColours(enum.Enum):
     RED = "red"
     BLUE = "blue"
@@ -132,8 +139,9 @@ class Swapped(NamedTuple):
     left: int = 0
 
 
-# Not as a class: with postponed annotations, Python 3.11 overlooks `NotRequired`.
-Keys = TypedDict("Keys", {"a": int, "b": NotRequired[str]})  # noqa: UP013
+class Keys(TypedDict):
+    a: int
+    b: NotRequired[str]
 
 
 class FewerKeys(TypedDict):
@@ -230,6 +238,9 @@ TYPES = [
     (Colour, str, WIDENED),
     (str, Colour, BREAKS),
     (Literal[1, 2], Literal[2, 1], NOTHING),
+    (Weekday, Literal["MONDAY", "SUNDAY"], NOTHING),
+    (Literal[Colour.RED], Literal["red"], NOTHING),
+    (Literal[True], Literal[1], BREAKS),
     (Literal[1], Literal["1"], BREAKS),
     # Unions.
     (int, int | None, WIDENED),
@@ -312,6 +323,8 @@ SAMPLES: list[tuple[object, list[object]]] = [
     (Annotated[list[int], Meta(max_length=4)], [[1, 2, 3, 4]]),
     (Colour, [*Colour]),
     (MoreColours, [*MoreColours]),
+    (Weekday, [*Weekday]),
+    (Literal["MONDAY", "SUNDAY"], ["MONDAY"]),
     (Literal["red", "blue"], ["red", "blue"]),
     (Literal["red"], ["red"]),
     (Literal[1, 2], [1, 2]),

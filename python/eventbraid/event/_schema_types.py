@@ -136,7 +136,11 @@ class TypeComparison:
             else:
                 yield _changed(before, after)
             return
-        removed = [value for value in values if value not in accepted]
+        # As JSON, because true is equal to 1 in Python.
+        known = {json.dumps(value, sort_keys=True) for value in accepted}
+        removed = [
+            value for value in values if json.dumps(value, sort_keys=True) not in known
+        ]
         if removed:
             listed = ", ".join(_text(value) for value in removed)
             yield TypeChange("type_changed", "", f"it has lost the value {listed}")
