@@ -138,10 +138,10 @@ async def execute_fast(
 
 def _need_turns(streams: Mapping[str, Kind], cache: StateCache) -> bool:
     """Return whether one of the streams is being read already, or has snapshots."""
-    return any(
-        kind.snapshots is not None or (kind, stream) in cache.loading
-        for stream, kind in streams.items()
-    )
+    for stream, kind in streams.items():
+        if kind.snapshots is not None or (kind, stream) in cache.loading:
+            return True
+    return False
 
 
 async def _save(port: Port, due: list[DueSnapshot]) -> None:
@@ -166,7 +166,7 @@ async def _read(
     Returns:
         The position; None if there are too many events.
     """
-    loading = {(kind, stream) for stream, kind in missing.items()}
+    loading = set(zip(missing.values(), missing, strict=True))
     cache.loading |= loading
     try:
         snapshot = await port.read_streams(missing)

@@ -125,17 +125,27 @@ class Int(int):
     # ignores. The reflected forms accept Never, so that checkers refuse two kinds.
 
     def __add__(self, other: Self, /) -> Self:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        if type(other) is not type(self):
+        kind = type(self)
+        if type(other) is not kind:
             raise _mixed(self, "+", other)
-        return type(self)(int.__add__(self, other))
+        total = int.__add__(self, other)
+        if kind.__new__ is _new and kind.lowest <= total <= kind.highest:
+            # As the constructor does, but without its call.
+            return int.__new__(kind, total)
+        return kind(total)
 
     def __radd__(self, other: Never, /) -> Never:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         raise _mixed(other, "+", self)
 
     def __sub__(self, other: Self, /) -> Self:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        if type(other) is not type(self):
+        kind = type(self)
+        if type(other) is not kind:
             raise _mixed(self, "-", other)
-        return type(self)(int.__sub__(self, other))
+        total = int.__sub__(self, other)
+        if kind.__new__ is _new and kind.lowest <= total <= kind.highest:
+            # As the constructor does, but without its call.
+            return int.__new__(kind, total)
+        return kind(total)
 
     def __rsub__(self, other: Never, /) -> Never:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         raise _mixed(other, "-", self)
@@ -231,6 +241,9 @@ class Int(int):
     ) -> CoreSchema:
         """Return how pydantic validates, reads and writes a number of this kind."""
         return pydantic_schema(cls, int, {"ge": cls.lowest, "le": cls.highest})
+
+
+_new = Int.__new__
 
 
 def _one_bound(

@@ -259,7 +259,12 @@ def new_event(
         [BellCast(kilograms=900)]
     """
     found = registry.of_class(type(event))
-    data = _encoded(found, event)
+    # As `_encoded` does: commands call this function for each event.
+    try:
+        data = found.codec.encode(event)
+    except Exception as error:
+        _raise_refusal(event, error)
+        raise
     if metadata and SCHEMA_VERSION in metadata:
         raise InvalidArgument(
             "metadata key",
@@ -351,11 +356,21 @@ def traced_event(
 def _encoded(found: EventType, event: object) -> bytes:
     try:
         return found.codec.encode(event)
-    except EventbraidError:
+    except Exception as error:
+        _raise_refusal(event, error)
         raise
-    except RecursionError as error:
+
+
+def _raise_refusal(event: object, error: Exception) -> None:
+    """Raise the error for the caller of an exception that encoding an event raised.
+
+    Return if the exception itself is that error.
+    """
+    if isinstance(error, EventbraidError):
+        return
+    if isinstance(error, RecursionError):
         raise InvalidArgument("event", shown(event), TOO_DEEP) from error
-    except (TypeError, ValueError, NotImplementedError) as error:
+    if isinstance(error, TypeError | ValueError | NotImplementedError):
         reason = str(error)
         if "set_int_max_str_digits" in reason:
             # Python's remedy is of no use: the decoder has the same limit.

@@ -59,8 +59,15 @@ def _no_member(_: object) -> Schema:
 
 def from_json(kind: type, value: object) -> object:
     """Decode a domain value, or refuse."""
+    bounds = _whole_numbers.get(kind)
+    if bounds and type(value) is int and bounds[0] <= value <= bounds[1]:
+        # As the constructor does, but without its call.
+        number: object = int.__new__(kind, value)
+        return number
     make = _makers.get(kind)
     if make is None:
+        if issubclass(kind, Int) and kind.__new__ is Int.__new__:
+            _whole_numbers[kind] = kind.lowest, kind.highest
         if not issubclass(kind, Int | Id | Text):
             raise NotImplementedError(f"{kind.__qualname__} can't be read from JSON")
         make = _makers[kind] = cast("Convert", kind)
@@ -68,6 +75,9 @@ def from_json(kind: type, value: object) -> object:
 
 
 _makers: dict[type, Convert] = {}
+
+_whole_numbers: dict[Any, tuple[int, int]] = {}
+"""The bounds of the classes of `Int` that have its constructor."""
 
 
 class Wire:
