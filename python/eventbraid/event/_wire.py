@@ -62,8 +62,7 @@ def from_json(kind: type, value: object) -> object:
     bounds = _whole_numbers.get(kind)
     if bounds and type(value) is int and bounds[0] <= value <= bounds[1]:
         # As the constructor does, but without its call.
-        number: object = int.__new__(kind, value)
-        return number
+        return _new_number(kind, value)
     make = _makers.get(kind)
     if make is None:
         if issubclass(kind, Int) and kind.__new__ is Int.__new__:
@@ -75,6 +74,8 @@ def from_json(kind: type, value: object) -> object:
 
 
 _makers: dict[type, Convert] = {}
+
+_new_number: Callable[[Any, int], object] = int.__new__
 
 _whole_numbers: dict[Any, tuple[int, int]] = {}
 """The bounds of the classes of `Int` that have its constructor."""
