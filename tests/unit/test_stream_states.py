@@ -489,6 +489,29 @@ def test_idempotency_keys_deadlines_and_expectations_take_the_general_way(store)
     assert executor.load(Account("account-a")) == StreamState(Money(6), 2)
 
 
+@pytest.mark.parametrize("expected", [4, eb.EXISTS])
+def test_an_expectation_is_compared_with_the_present_version(two, expected):
+    """A cached version that is outdated must not be reported as the actual one."""
+    one, other = two
+    mine = eb.Executor(one)
+    with pytest.raises(eb.CommandRejected):
+        mine.execute(Transfer(source="account-a", target="account-b", amount=Money(1)))
+    deposit(other, "account-a", 1, 2, 3, 4)
+    done = mine.execute(Deposit(account="account-a"), expect={"account-a": expected})
+    assert done.versions["account-a"] == 5
+
+
+def test_a_failed_expectation_names_the_present_version(two):
+    one, other = two
+    mine = eb.Executor(one)
+    mine.execute(Deposit(account="account-a"))
+    deposit(other, "account-a", 1, 2, 3)
+    with pytest.raises(eb.VersionConflict) as conflict:
+        mine.execute(Deposit(account="account-a"), expect={"account-a": 9})
+    [failure] = conflict.value.failures
+    assert (failure.expected, failure.actual) == (9, 4)
+
+
 def test_threads_and_sessions_lose_no_update(two):
     stores = two
     count = 60

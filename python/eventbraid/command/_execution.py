@@ -242,12 +242,11 @@ class Execution:
                 known = await self._known(key)
                 if known is not None:
                     return known
-            decision = await self._decided(reading, states)
+            decision, expect = await self._decided(reading, states)
         except Exception:
             await port.checkpoint()
             raise
         self._decision = decision
-        expect = expectations(reading.versions, self._terms.expect)
         if not decision.encoded and not expect and key is None:
             await port.checkpoint()
             return self._checked_nothing()
@@ -264,11 +263,14 @@ class Execution:
         await reading.keep(port, decision, appended)
         return self._done(decision, appended)
 
-    async def _decided(self, reading: Reading, states: SharedStates | None) -> Decision:
+    async def _decided(
+        self, reading: Reading, states: SharedStates | None
+    ) -> tuple[Decision, Mapping[str, Expectation]]:
+        """Return a decision on the streams, and what its append expects of them."""
         while True:
             try:
                 await reading.read(self._port, self._refuse_late, states)
-                return decided(
+                decision = decided(
                     reading.owner,
                     _writes(reading),
                     reading.kinds,
@@ -277,9 +279,11 @@ class Execution:
                     self._refuse_late,
                     self._decoder.registry,
                 )
+                return decision, expectations(reading.versions, self._terms.expect)
             except Exception:
-                # A rejection, or a defect of the command, must not be reported if the
-                # states were outdated or of different moments.
+                # A rejection, a defect of the command, or a conflict with an
+                # expectation of the caller, must not be reported if the states were
+                # outdated or of different moments.
                 if await reading.confirm(self._port):
                     raise
 
