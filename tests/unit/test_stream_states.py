@@ -512,6 +512,67 @@ def test_a_failed_expectation_names_the_present_version(two):
     assert (failure.expected, failure.actual) == (9, 4)
 
 
+@dataclass(frozen=True)
+class Link:
+    amount: int = 0
+    previous: Link | None = None
+
+
+class Chain(eb.Stream[AccountEvent, Link], category="chain"):
+    """A kind whose state is nested as deeply as the stream has events."""
+
+    def initial(self) -> Link:
+        return Link()
+
+    def apply(self, state: Link, event: AccountEvent, /) -> Link:
+        return Link(int(event.amount), state)
+
+
+class Extend(eb.Command):
+    chain: eb.Declared[Chain]
+
+    def decide(self) -> Iterator[eb.Write]:
+        for number in range(300):
+            yield self.chain.write(Deposited(Money(number)))
+
+
+def test_a_deeply_nested_state_fails_no_command(store):
+    executor = eb.Executor(store)
+    for count in range(1, 11):
+        done = executor.execute(Extend(chain="chain-1"))
+        assert (done.versions["chain-1"], done.attempts) == (300 * count, 1)
+    assert executor.load(Chain("chain-1")).version == 3000
+
+
+def test_an_interruption_after_the_commit_says_that_it_may_have_happened(store):
+    interrupted = False
+
+    class Slow(eb.Stream[AccountEvent, int], category="slow"):
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, event: AccountEvent, /) -> int:
+            if interrupted:
+                raise KeyboardInterrupt
+            return state + 1
+
+    class Add(eb.Command):
+        slow: eb.Declared[Slow]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.slow.write(Deposited(Money(1)))
+
+    executor = eb.Executor(store)
+    executor.execute(Add(slow="slow-1"))
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt) as interruption:
+        executor.execute(Add(slow="slow-1"))
+    assert store.head() == 2
+    assert interruption.value.__dict__["outcome_unknown"] is True
+    interrupted = False
+    assert executor.load(Slow("slow-1")) == StreamState(2, 2)
+
+
 def test_threads_and_sessions_lose_no_update(two):
     stores = two
     count = 60

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._state_cache import Kind, StateCache, States
-    from eventbraid.command._stream_states import DueSnapshot
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import EventDecoder
 
@@ -51,7 +50,7 @@ class FailedAttempt:
         self.versions = versions
 
 
-async def execute_fast(
+async def execute_fast(  # noqa: C901 - a helper would be one more call
     command: Command,
     metadata: Mapping[str, str] | None,
     port: Port,
@@ -122,18 +121,23 @@ async def execute_fast(
         appended = await port.append(decision.encoded, expect=versions)
     except VersionConflict as conflict:
         return FailedAttempt(conflict, decision, versions)
-    due = keep_states(cache, states, decision, appended)
-    if due:
-        await _save(port, due)
-    return Executed(
-        events=decision.events,
-        versions=appended.versions,
-        first_position=appended.first_position,
-        last_position=appended.last_position,
-        read_position=position,
-        attempts=1,
-        replayed=False,
-    )
+    try:
+        due = keep_states(cache, states, decision, appended)
+        if due:
+            await save_snapshots(port, due)
+        return Executed(
+            events=decision.events,
+            versions=appended.versions,
+            first_position=appended.first_position,
+            last_position=appended.last_position,
+            read_position=position,
+            attempts=1,
+            replayed=False,
+        )
+    except BaseException as interruption:
+        # A cancellation or Ctrl-C, after the commit of the command.
+        interruption.__dict__["outcome_unknown"] = True
+        raise
 
 
 def _need_turns(streams: Mapping[str, Kind], cache: StateCache) -> bool:
@@ -142,15 +146,6 @@ def _need_turns(streams: Mapping[str, Kind], cache: StateCache) -> bool:
         if kind.snapshots is not None or (kind, stream) in cache.loading:
             return True
     return False
-
-
-async def _save(port: Port, due: list[DueSnapshot]) -> None:
-    try:
-        await save_snapshots(port, due)
-    except BaseException as interruption:
-        # A cancellation or Ctrl-C, after the commit of the command.
-        interruption.__dict__["outcome_unknown"] = True
-        raise
 
 
 async def _read(

@@ -21,6 +21,8 @@ _ATOMS = (
     *(Decimal, UUID, date, time, timedelta, timezone),
 )
 
+_MUTABLE: list[object] = []
+
 
 def _is_always_immutable(kind: type) -> bool:
     return issubclass(kind, (Int, Id, Text)) or (
@@ -42,19 +44,26 @@ def is_immutable(value: object) -> bool:
     A frozen dataclass is immutable only if all values in it are. A value of an unknown
     type counts as mutable.
     """
-    if isinstance(value, _ATOMS):
-        return not getattr(value, "__dict__", None)
-    if isinstance(value, Enum):
-        return True
-    if isinstance(value, tuple | frozenset):
-        members = cast("Iterable[object]", value)
-        return not hasattr(members, "__dict__") and all(map(is_immutable, members))
-    fields = _frozen_fields(type(value))
-    if fields is None:
-        return False
-    # An attribute that isn't a field, for example a cached property, may be mutable.
-    other_attributes = getattr(value, "__dict__", {}).keys() - fields
-    return not other_attributes and all(is_immutable(getattr(value, f)) for f in fields)
+    # A loop and not a recursion: a state may be nested as deeply as it has events, for
+    # example a linked list of them.
+    left: list[object] = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, _ATOMS):
+            if getattr(one, "__dict__", None):
+                return False
+        elif isinstance(one, tuple | frozenset):
+            if hasattr(one, "__dict__"):
+                return False
+            left.extend(cast("Iterable[object]", one))
+        elif not isinstance(one, Enum):
+            fields = _frozen_fields(type(one))
+            # An attribute that isn't a field, for example a cached property, may be
+            # mutable. A field without a value counts as mutable, too.
+            if fields is None or getattr(one, "__dict__", {}).keys() - fields:
+                return False
+            left.extend(getattr(one, field, _MUTABLE) for field in fields)
+    return True
 
 
 def _frozen_fields(kind: type) -> frozenset[str] | None:

@@ -84,22 +84,22 @@ def _keep(
     if found is None or found[0] + len(events) != version:
         return None
     state = found[1]
-    if kind.has_state:
-        apply = stream_of(kind, stream).apply
-        try:
+    try:
+        if kind.has_state:
+            apply = stream_of(kind, stream).apply
             for event in events:
                 if type(event) not in kind.foldable and not _is_foldable(kind, event):
                     return None
                 state = apply(state, event)
-        except Exception:  # noqa: BLE001 - whatever the kind's author raises
-            # The events are committed, so this execution has succeeded. The next
-            # command reads them, and raises the error with their place in the log.
-            cache.drop(kind, stream)
-            return None
-        if state is None and not kind.may_be_none:
-            cache.drop(kind, stream)
-            return None
-    return cache.put(kind, stream, version, state, len(events))
+            if state is None and not kind.may_be_none:
+                cache.drop(kind, stream)
+                return None
+        return cache.put(kind, stream, version, state, len(events))
+    except Exception:  # noqa: BLE001 - whatever the kind's author raises
+        # The events are committed, so this execution has succeeded. The next command
+        # reads them, and raises the error with their place in the log.
+        cache.drop(kind, stream)
+        return None
 
 
 def _is_foldable(kind: Kind, event: object) -> bool:
