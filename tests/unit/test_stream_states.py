@@ -19,6 +19,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.command import StreamState
+from eventbraid.command._immutable import is_immutable
 from eventbraid.command._state_cache import StateCache
 
 
@@ -260,6 +261,95 @@ def test_a_mutable_state_is_copied_for_each_command(store):
     assert executor.load(Log("log-a")) == StreamState([0, 1, 2, 3], 4)
     executor.load(Log("log-a")).state.clear()
     assert executor.load(Log("log-a")).state == [0, 1, 2, 3]
+
+
+class Amounts:
+    """An immutable collection of a class that the library doesn't have.
+
+    Its copy is the object itself, unless its class has another `copier`.
+    """
+
+    copier: Any = None
+
+    def __init__(self, members: tuple[int, ...] = ()) -> None:
+        self.members = members
+
+    def __deepcopy__(self, memo: dict[int, Any], /) -> Amounts:
+        return self if self.copier is None else self.copier()
+
+
+@dataclass(frozen=True)
+class Held:
+    amounts: Amounts
+
+
+def kind_with_amounts(collection):
+    class Book(eb.Stream[AccountEvent, Held], category="account"):
+        def initial(self) -> Held:
+            return Held(collection())
+
+        def apply(self, state: Held, event: AccountEvent, /) -> Held:
+            return Held(collection((*state.amounts.members, int(event.amount))))
+
+    return Book
+
+
+def states_in_two_commands(store, kind):
+    """Return the state that each of two commands gets, without an event in between."""
+    seen: list[Any] = []
+
+    class Look(eb.Command):
+        account: eb.Declared[kind]
+
+        def decide(self) -> Iterable[eb.Write]:
+            seen.append(self.account.state)
+            return ()
+
+    executor = eb.Executor(store)
+    for _ in range(2):
+        executor.execute(Look(account="account-a"))
+    return seen[0], seen[-1]
+
+
+def test_a_state_with_a_collection_that_copies_to_itself_is_shared(store):
+    deposit(store, "account-a", 5, 7)
+    one, other = states_in_two_commands(store, kind_with_amounts(Amounts))
+    assert one.amounts.members == (5, 7)
+    assert one is other
+
+
+@pytest.mark.parametrize("raised", [None, TypeError, RecursionError])
+def test_a_state_with_another_collection_belongs_to_one_command(store, raised):
+    def copier():
+        if raised is not None:
+            raise raised
+        return Copied((5, 7))
+
+    class Copied(Amounts):
+        pass
+
+    Copied.copier = staticmethod(copier)
+    deposit(store, "account-a", 5, 7)
+    one, other = states_in_two_commands(store, kind_with_amounts(Copied))
+    assert one.amounts.members == other.amounts.members == (5, 7)
+    assert one.amounts is not other.amounts
+
+
+def test_a_class_whose_instances_are_copied_is_tried_once():
+    copies: list[int] = []
+
+    class Copied(Amounts):
+        pass
+
+    def copier():
+        copies.append(1)
+        return Copied()
+
+    Copied.copier = staticmethod(copier)
+    assert [is_immutable(Copied()) for _ in range(3)] == [False, False, False]
+    assert len(copies) == 1
+    assert is_immutable(Amounts())
+    assert not is_immutable(Amounts)
 
 
 def test_one_stream_may_be_declared_as_two_kinds(store):

@@ -10,6 +10,7 @@ from enum import Enum
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
+from weakref import WeakSet
 
 from eventbraid.domain import Id, Int, Text
 
@@ -42,7 +43,7 @@ def is_immutable(value: object) -> bool:
     """Return whether no part of a value can be changed.
 
     A frozen dataclass is immutable only if all values in it are. A value of an unknown
-    type counts as mutable.
+    type counts as mutable, unless ``copy.deepcopy`` returns the value itself.
     """
     # A loop and not a recursion: a state may be nested as deeply as it has events, for
     # example a linked list of them.
@@ -58,12 +59,40 @@ def is_immutable(value: object) -> bool:
             left.extend(cast("Iterable[object]", one))
         elif not isinstance(one, Enum):
             fields = _frozen_fields(type(one))
+            if fields is None:
+                if not _copies_to_itself(one):
+                    return False
+                continue
             # An attribute that isn't a field, for example a cached property, may be
             # mutable. A field without a value counts as mutable, too.
-            if fields is None or getattr(one, "__dict__", {}).keys() - fields:
+            if getattr(one, "__dict__", {}).keys() - fields:
                 return False
             left.extend(getattr(one, field, _MUTABLE) for field in fields)
     return True
+
+
+_copied_kinds: WeakSet[type] = WeakSet()
+"""The classes of which an instance was copied to another object. They aren't tried
+again: a copy of a large state takes long, and the cache makes one of its own."""
+
+
+def _copies_to_itself(value: object) -> bool:
+    """Return whether the ``__deepcopy__`` of a class returns the same object.
+
+    Classes of immutable collections define it so.
+    """
+    kind = type(value)
+    copier: Any = getattr(kind, "__deepcopy__", None)
+    if copier is None or kind in _copied_kinds:
+        return False
+    try:
+        is_same = copier(value, {}) is value
+    except Exception:  # noqa: BLE001 - whatever the value's class raises
+        # It can't be copied, so each command has to fold a state of its own.
+        is_same = False
+    if not is_same:
+        _copied_kinds.add(kind)
+    return is_same
 
 
 def _frozen_fields(kind: type) -> frozenset[str] | None:
