@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import pytest
 
+import eventbraid as eb
+from eventbraid.examples.order_fulfilment.immutable_map import ImmutableMap
 from eventbraid.examples.order_fulfilment.inventory import (
     Product,
     ReceiveStock,
     ReleaseInventory,
     ReserveInventory,
+    Stock,
     StockReceived,
     StockReleased,
     StockReserved,
@@ -26,6 +29,8 @@ from eventbraid.examples.order_fulfilment.orders import (
     Order,
     OrderCancelled,
     OrderCompleted,
+    OrderState,
+    OrderStatus,
     OrderSubmitted,
     RecordNotification,
     SubmitOrder,
@@ -37,6 +42,7 @@ from eventbraid.examples.order_fulfilment.payments import (
     PaymentAuthorized,
     PaymentCaptured,
     PaymentRefunded,
+    PaymentState,
     PaymentVoided,
     ReversePayment,
 )
@@ -51,6 +57,7 @@ from eventbraid.examples.order_fulfilment.shipments import (
     ShipmentCancelled,
     ShipmentCreated,
     ShipmentDispatched,
+    ShipmentState,
 )
 from eventbraid.examples.order_fulfilment.values import (
     CardToken,
@@ -458,6 +465,94 @@ def test_a_repeated_request_is_executed_once(case):
     once = given(*on_streams(before)).when(command, idempotency_key="k")
     again = once.when(command, idempotency_key="k").replayed()
     again.then(*on_streams(expected))
+
+
+def test_a_product_keeps_what_is_reserved_for_each_order():
+    stocked = given(*on_streams([stock(A, 5), stock(B, 5), kept(A, 1, OTHER)]))
+    reserved = stocked.when(reserve())
+    reserved.state(
+        Product(A),
+        Stock(
+            available=2,
+            reserved=ImmutableMap([(OTHER, 1), (ORDER, 2)]),
+            deliveries=ImmutableMap([("opening", 5)]),
+        ),
+    )
+    released = reserved.when(release())
+    released.state(
+        Product(A),
+        Stock(
+            available=4,
+            reserved=ImmutableMap([(OTHER, 1), (ORDER, 0)]),
+            deliveries=ImmutableMap([("opening", 5)]),
+        ),
+    )
+
+
+def test_the_states_of_an_order_follow_its_fulfilment():
+    before, command, _ = CASES["an order is completed"]
+    completed = given(*on_streams(before)).when(command)
+    completed.state(Order(ORDER), OrderState(OrderStatus.COMPLETED, SUBMITTED, "TRACK"))
+    completed.state(
+        Payment(PAYMENT),
+        PaymentState(
+            authorized=Money(1501),
+            captured=Money(1501),
+            keys=frozenset({"authorize", "capture"}),
+        ),
+    )
+    completed.state(
+        Shipment(SHIPMENT),
+        ShipmentState(pieces=3, scheduled=True, tracking_number="TRACK"),
+    )
+    notified = completed.when(RecordNotification(order=ORDER, key="k"))
+    notified.state(
+        Order(ORDER),
+        OrderState(OrderStatus.COMPLETED, SUBMITTED, "TRACK", notified=True),
+    )
+
+
+def test_a_reversed_payment_keeps_nothing():
+    paid = given(*on_streams([(PAYMENT, AUTHORIZED), (PAYMENT, PAID)]))
+    refunded = paid.when(reverse(1501))
+    refunded.state(
+        Payment(PAYMENT),
+        PaymentState(
+            authorized=Money(1501),
+            captured=Money(1501),
+            refunded=Money(1501),
+            keys=frozenset({"authorize", "capture", "compensation"}),
+        ),
+    )
+    voided = refunded.when(reverse(0, forward_key="authorize", key="void"))
+    assert voided.executed.events == (PaymentVoided("BACK", "void"),)
+    kept_state = PaymentState(
+        captured=Money(1501),
+        refunded=Money(1501),
+        keys=frozenset({"authorize", "capture", "compensation", "void"}),
+    )
+    voided.state(Payment(PAYMENT), kept_state)
+    assert kept_state.kept == Money(0)
+
+
+@pytest.mark.parametrize(
+    "kind", [DemoPlan, Order, Payment, Product, Shipment], ids=lambda k: k.category
+)
+def test_states_are_shared_instead_of_copied(kind):
+    events = {
+        DemoPlan: [("demo-plan", DemoPlanned(1, Quantity(5)))],
+        Order: [(ORDER, SUBMITTED), (ORDER, CustomerNotified("k"))],
+        Payment: [(PAYMENT, AUTHORIZED), (PAYMENT, PAID)],
+        Product: [stock(A, 5), kept(A, 2), (A, StockReleased(ORDER, Quantity(2)))],
+        Shipment: [(SHIPMENT, CREATED), (SHIPMENT, SCHEDULED)],
+    }[kind]
+    stream = kind(events[0][0])
+    with eb.open("memory:") as store:
+        store.append([eb.new_event(stream.id, event) for _, event in events])
+        executor = eb.Executor(store)
+        state = executor.load(stream).state
+        assert state is not None
+        assert executor.load(stream).state is state
 
 
 def test_completing_checks_that_the_payment_stayed_as_it_was():

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 import eventbraid as eb
 
-from ..order_fulfilment.orders import OrderEvent, OrderState, OrderStatus, order_after
+from ..order_fulfilment.orders import Order, OrderStatus
 from ..order_fulfilment.values import OrderId
 from .intake import last_event_id
 from .story import Story, no_such_order
@@ -37,9 +37,7 @@ _RECONNECT = b"retry: 1000\n\n"
 async def show_order(request: Request[Serving]) -> Response:
     """Return the status of an order: 200, or 404."""
     order = _order(request)
-    state = OrderState()
-    async for recorded in request.state["store"].read_stream(order):
-        state = order_after(state, cast("OrderEvent", eb.decode_event(recorded)))
+    state = (await request.state["executor"].load(Order(order))).state
     if state.status is OrderStatus.UNKNOWN:
         raise no_such_order(str(order))
     shown = {

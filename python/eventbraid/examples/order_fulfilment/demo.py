@@ -25,7 +25,7 @@ from .catalogue import PRODUCTS, opening_stock, order_id, placed_order, product_
 from .coordinators import fulfil_together
 from .fulfilment import CallLimits
 from .notifications import deliver_deferred
-from .plan import DemoPlanned, PlanDemo
+from .plan import DemoPlan, DemoPlanned, PlanDemo
 from .purchases import Purchase, purchases
 from .reconciliation.books import name_of
 from .reconciliation.verdict import Reconciliation, reconcile
@@ -307,8 +307,7 @@ def simulation_of(options: DemoOptions, seed: int) -> Simulation:
 
 async def planned(store: eb.AsyncEventStore) -> DemoPlanned | None:
     """Return the plan of a demo that was begun; None if none was."""
-    known = [eb.decode_event(r) async for r in store.read_stream(PLAN, limit=1)]
-    return known[0] if known and isinstance(known[0], DemoPlanned) else None
+    return (await eb.AsyncExecutor(store).load(DemoPlan(PLAN))).state
 
 
 async def unfinished(

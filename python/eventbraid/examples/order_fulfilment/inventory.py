@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import eventbraid as eb
 
+from .immutable_map import ImmutableMap
 from .values import OrderId, OrderItem, ProductId, Quantity
 
 
@@ -53,57 +53,44 @@ class StockReleased:
 InventoryEvent = StockReceived | StockReserved | StockReleased
 
 
-class Product(eb.Stream[InventoryEvent], category="product"):
-    """The stock of one product."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stock:
-    """The stock of one product, with regard to one order.
+    """The stock of one product.
 
     Attributes:
         available: Pieces that are not reserved for any order.
-        reserved: Pieces that are reserved for the order in question.
+        reserved: The pieces that are reserved for each order; 0 once they are released.
+        deliveries: The pieces of each delivery.
     """
 
-    available: int = 0
-    reserved: int = 0
+    available: int
+    reserved: ImmutableMap[OrderId, int]
+    deliveries: ImmutableMap[str, int]
 
 
-class _OrderInventoryCommand(
-    eb.StatefulCommand[defaultdict[str, Stock], InventoryEvent], abstract=True
-):
-    """Fold the stock of several products with regard to one order."""
+class Product(eb.Stream[InventoryEvent, Stock], category="product"):
+    """The stock of one product."""
 
-    order: OrderId
+    def initial(self) -> Stock:
+        return Stock(0, ImmutableMap(), ImmutableMap())
 
-    def initial(self) -> defaultdict[str, Stock]:
-        return defaultdict(Stock)
-
-    def apply(
-        self,
-        state: defaultdict[str, Stock],
-        recorded: eb.Recorded[InventoryEvent],
-        /,
-    ) -> defaultdict[str, Stock]:
-        # A popular product has hundreds of events: the state is changed in place, and
-        # the most frequent events are matched first.
-        stock, event = state[recorded.stream], recorded.event
+    def apply(self, state: Stock, event: InventoryEvent, /) -> Stock:
+        quantity = int(event.quantity)
         match event:
-            case StockReserved():
-                stock.available -= int(event.quantity)
-                if event.order == self.order:
-                    stock.reserved += int(event.quantity)
-            case StockReleased():
-                stock.available += int(event.quantity)
-                if event.order == self.order:
-                    stock.reserved -= int(event.quantity)
-            case StockReceived():
-                stock.available += int(event.quantity)
-        return state
+            case StockReserved(order):
+                held = state.reserved.get(order, 0) + quantity
+                reserved = state.reserved.with_item(order, held)
+                return Stock(state.available - quantity, reserved, state.deliveries)
+            case StockReleased(order):
+                held = state.reserved.get(order, 0) - quantity
+                reserved = state.reserved.with_item(order, held)
+                return Stock(state.available + quantity, reserved, state.deliveries)
+            case StockReceived(_, delivery):
+                deliveries = state.deliveries.with_item(delivery, quantity)
+                return Stock(state.available + quantity, state.reserved, deliveries)
 
 
-class ReserveInventory(_OrderInventoryCommand):
+class ReserveInventory(eb.Command):
     """Reserve all items of an order or none.
 
     An item that is reserved already is not reserved again. If there is too little stock
@@ -111,15 +98,21 @@ class ReserveInventory(_OrderInventoryCommand):
     products.
     """
 
+    order: OrderId
     products: eb.DeclaredMany[Product]
     items: tuple[OrderItem, ...]
 
-    def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
-        missing = [item for item in self.items if not state[item.product].reserved]
+    def decide(self) -> Iterator[eb.Write]:
+        stock: dict[str, Stock] = {p: p.state for p in self.products}
+        missing = [
+            item
+            for item in self.items
+            if not stock[item.product].reserved.get(self.order, 0)
+        ]
         short = {
-            str(item.product): state[item.product].available
+            str(item.product): stock[item.product].available
             for item in missing
-            if state[item.product].available < int(item.quantity)
+            if stock[item.product].available < int(item.quantity)
         }
         eb.require(
             not short,
@@ -132,36 +125,28 @@ class ReserveInventory(_OrderInventoryCommand):
             yield product.write(StockReserved(self.order, item.quantity))
 
 
-class ReleaseInventory(_OrderInventoryCommand):
+class ReleaseInventory(eb.Command):
     """Release all that is reserved for an order."""
 
+    order: OrderId
     products: eb.DeclaredMany[Product]
 
-    def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         for product in self.products:
-            reserved = state[product].reserved
+            reserved = product.state.reserved.get(self.order, 0)
             if reserved:
                 yield product.write(StockReleased(self.order, Quantity(reserved)))
 
 
-class ReceiveStock(eb.StatefulCommand[frozenset[str], InventoryEvent]):
+class ReceiveStock(eb.Command):
     """Record a delivery, once."""
 
     product: eb.Declared[Product]
     quantity: Quantity
     delivery: str
 
-    def initial(self) -> frozenset[str]:
-        return frozenset()
-
-    def apply(
-        self, state: frozenset[str], recorded: eb.Recorded[InventoryEvent], /
-    ) -> frozenset[str]:
-        event = recorded.event
-        return state | {event.delivery} if isinstance(event, StockReceived) else state
-
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
-        if self.delivery not in state:
+    def decide(self) -> Iterator[eb.Write]:
+        if self.delivery not in self.product.state.deliveries:
             yield self.product.write(StockReceived(self.quantity, self.delivery))
 
 

@@ -14,8 +14,7 @@ from .fulfilment import dispatched_text
 from .orders import (
     CustomerNotified,
     NotificationDeferred,
-    OrderCompleted,
-    OrderSubmitted,
+    Order,
     RecordNotification,
 )
 from .services.notifier import CustomerUnreachable, Notifier
@@ -47,7 +46,7 @@ async def deliver_deferred(
     """
     executor = eb.AsyncExecutor(store)
     waiting = [
-        await _message(store, order, key)
+        await _message(executor, order, key)
         for order, key in (await _deferred(store)).items()
     ]
     before = len(waiting)
@@ -71,20 +70,12 @@ async def _deferred(store: eb.AsyncEventStore) -> dict[OrderId, str]:
     return keys
 
 
-async def _message(store: eb.AsyncEventStore, order: OrderId, key: str) -> _Message:
-    customer: CustomerId | None = None
-    tracking_number: str | None = None
-    async for recorded in store.read_stream(order):
-        match eb.decode_event(recorded):
-            case OrderSubmitted() as submitted:
-                customer = submitted.customer
-            case OrderCompleted() as completed:
-                tracking_number = completed.tracking_number
-            case _:
-                continue
-    if customer is None:
+async def _message(executor: eb.AsyncExecutor, order: OrderId, key: str) -> _Message:
+    state = (await executor.load(Order(order))).state
+    if state.submitted is None:
         raise LookupError(f"{order} has a notification but was never submitted")
-    return _Message(customer, order, dispatched_text(tracking_number), key)
+    text = dispatched_text(state.tracking_number)
+    return _Message(state.submitted.customer, order, text, key)
 
 
 async def _delivered(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import eventbraid as eb
 
-from .payments import Payment, PaymentEvent, PaymentState, payment_after
-from .shipments import Shipment, ShipmentEvent, ShipmentState, shipment_after
+from .payments import Payment
+from .shipments import Shipment
 from .values import (
     CustomerId,
     Money,
@@ -126,10 +126,6 @@ OrderEvent = (
 )
 
 
-class Order(eb.Stream[OrderEvent], category="order"):
-    """One order."""
-
-
 class OrderStatus(Enum):
     """The status of an order; the last two are final."""
 
@@ -141,10 +137,19 @@ class OrderStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """The state that an order's commands fold."""
+    """The state of an order.
+
+    Attributes:
+        status: Its status.
+        submitted: The order as it was submitted.
+        tracking_number: The tracking number of its shipment, once it is completed.
+        notified: Whether the customer was notified.
+        deferred: Whether the customer could not be notified at first.
+    """
 
     status: OrderStatus = OrderStatus.UNKNOWN
     submitted: OrderSubmitted | None = None
+    tracking_number: str | None = None
     notified: bool = False
     deferred: bool = False
 
@@ -154,32 +159,31 @@ class OrderState:
         return Money(0) if self.submitted is None else self.submitted.total
 
 
-def order_after(state: OrderState, event: OrderEvent) -> OrderState:
-    """Fold one event into the state of an order."""
-    match event:
-        case OrderSubmitted():
-            return OrderState(OrderStatus.SUBMITTED, event)
-        case OrderCompleted():
-            return replace(state, status=OrderStatus.COMPLETED)
-        case OrderCancelled():
-            return replace(state, status=OrderStatus.CANCELLED)
-        case CustomerNotified():
-            return replace(state, notified=True)
-        case NotificationDeferred():
-            return replace(state, deferred=True)
+class Order(eb.Stream[OrderEvent, OrderState], category="order"):
+    """One order."""
 
-
-class _OrderCommand(eb.StatefulCommand[OrderState, OrderEvent], abstract=True):
     def initial(self) -> OrderState:
         return OrderState()
 
-    def apply(
-        self, state: OrderState, recorded: eb.Recorded[OrderEvent], /
-    ) -> OrderState:
-        return order_after(state, recorded.event)
+    def apply(self, state: OrderState, event: OrderEvent, /) -> OrderState:
+        match event:
+            case OrderSubmitted():
+                return OrderState(OrderStatus.SUBMITTED, event)
+            case OrderCompleted(tracking_number):
+                return replace(
+                    state,
+                    status=OrderStatus.COMPLETED,
+                    tracking_number=tracking_number,
+                )
+            case OrderCancelled():
+                return replace(state, status=OrderStatus.CANCELLED)
+            case CustomerNotified():
+                return replace(state, notified=True)
+            case NotificationDeferred():
+                return replace(state, deferred=True)
 
 
-class SubmitOrder(_OrderCommand):
+class SubmitOrder(eb.Command):
     """Submit an order.
 
     Rejected as `malformed_order` if it has no items or a product on two lines, and as
@@ -192,7 +196,8 @@ class SubmitOrder(_OrderCommand):
     address: ShippingAddress
     method: PaymentMethod
 
-    def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.order.state
         products = {item.product for item in self.items}
         eb.require(
             bool(products) and len(products) == len(self.items),
@@ -219,7 +224,7 @@ class SubmitOrder(_OrderCommand):
         yield self.order.write(submitted)
 
 
-class CancelOrder(_OrderCommand):
+class CancelOrder(eb.Command):
     """Cancel an order; no effect if it doesn't exist or is cancelled already.
 
     Rejected as `order_completed` if it is completed.
@@ -228,7 +233,8 @@ class CancelOrder(_OrderCommand):
     order: eb.Declared[Order]
     reason: str
 
-    def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.order.state
         eb.require(
             state.status is not OrderStatus.COMPLETED,
             "order_completed",
@@ -238,18 +244,19 @@ class CancelOrder(_OrderCommand):
             yield self.order.write(OrderCancelled(self.reason))
 
 
-class RecordNotification(_OrderCommand):
+class RecordNotification(eb.Command):
     """Record that the customer was notified, once."""
 
     order: eb.Declared[Order]
     key: str
 
-    def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.order.state
         if not state.notified:
             yield self.order.write(CustomerNotified(self.key))
 
 
-class DeferNotification(_OrderCommand):
+class DeferNotification(eb.Command):
     """Record that the customer could not be notified, once.
 
     No effect if the customer was notified.
@@ -259,23 +266,13 @@ class DeferNotification(_OrderCommand):
     key: str
     reason: str
 
-    def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.order.state
         if not (state.notified or state.deferred):
             yield self.order.write(NotificationDeferred(self.key, self.reason))
 
 
-@dataclass(frozen=True, slots=True)
-class Fulfilled:
-    """The states that decide whether an order can be completed."""
-
-    order: OrderState = field(default_factory=OrderState)
-    payment: PaymentState = field(default_factory=PaymentState)
-    shipment: ShipmentState = field(default_factory=ShipmentState)
-
-
-class CompleteOrder(
-    eb.StatefulCommand[Fulfilled, OrderEvent | PaymentEvent | ShipmentEvent]
-):
+class CompleteOrder(eb.Command):
     """Complete an order that is paid and dispatched, once.
 
     The payment and the shipment are only read. The commit checks that they have not
@@ -288,27 +285,8 @@ class CompleteOrder(
     payment: eb.Declared[Payment]
     shipment: eb.Declared[Shipment]
 
-    def initial(self) -> Fulfilled:
-        return Fulfilled()
-
-    def apply(
-        self,
-        state: Fulfilled,
-        recorded: eb.Recorded[OrderEvent | PaymentEvent | ShipmentEvent],
-        /,
-    ) -> Fulfilled:
-        event = recorded.event
-        order, payment, shipment = state.order, state.payment, state.shipment
-        if isinstance(event, OrderEvent):
-            order = order_after(order, event)
-        elif isinstance(event, PaymentEvent):
-            payment = payment_after(payment, event)
-        else:
-            shipment = shipment_after(shipment, event)
-        return Fulfilled(order, payment, shipment)
-
-    def decide(self, state: Fulfilled, /) -> Iterator[eb.Write]:
-        order, tracking_number = state.order, state.shipment.tracking_number
+    def decide(self) -> Iterator[eb.Write]:
+        order = self.order.state
         if order.status is OrderStatus.COMPLETED:
             return
         eb.require(
@@ -316,12 +294,14 @@ class CompleteOrder(
             "order_not_open",
             status=order.status.value,
         )
+        paid = self.payment.state.kept
         eb.require(
-            state.payment.kept == order.total,
+            paid == order.total,
             "order_not_paid",
             total=int(order.total),
-            paid=int(state.payment.kept),
+            paid=int(paid),
         )
+        tracking_number = self.shipment.state.tracking_number
         if tracking_number is None:
             raise eb.CommandRejected("order_not_dispatched")
         yield self.order.write(OrderCompleted(tracking_number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import eventbraid as eb
 
@@ -73,13 +73,9 @@ class PaymentVoided:
 PaymentEvent = PaymentAuthorized | PaymentCaptured | PaymentRefunded | PaymentVoided
 
 
-class Payment(eb.Stream[PaymentEvent], category="payment"):
-    """The payment of one order."""
-
-
 @dataclass(frozen=True, slots=True)
 class PaymentState:
-    """The state that a payment's commands fold; amounts in cents.
+    """The state of a payment; amounts in cents.
 
     Attributes:
         authorized: The authorized amount.
@@ -99,60 +95,53 @@ class PaymentState:
         return self.captured - self.refunded
 
 
-def payment_after(state: PaymentState, event: PaymentEvent) -> PaymentState:
-    """Fold one event into the state of a payment."""
-    authorized, captured, refunded = state.authorized, state.captured, state.refunded
-    match event:
-        case PaymentAuthorized():
-            authorized = event.amount
-        case PaymentCaptured():
-            captured += event.amount
-        case PaymentRefunded():
-            refunded += event.amount
-        case PaymentVoided():
-            authorized = NOTHING
-    return PaymentState(authorized, captured, refunded, state.keys | {event.key})
-
-
-class _PaymentCommand(eb.StatefulCommand[PaymentState, PaymentEvent], abstract=True):
-    """Record the gateway's answer to a call, once for each key."""
-
-    key: str
+class Payment(eb.Stream[PaymentEvent, PaymentState], category="payment"):
+    """The payment of one order."""
 
     def initial(self) -> PaymentState:
         return PaymentState()
 
-    def apply(
-        self, state: PaymentState, recorded: eb.Recorded[PaymentEvent], /
-    ) -> PaymentState:
-        return payment_after(state, recorded.event)
+    def apply(self, state: PaymentState, event: PaymentEvent, /) -> PaymentState:
+        keys = state.keys | {event.key}
+        match event:
+            case PaymentAuthorized(amount):
+                return replace(state, authorized=amount, keys=keys)
+            case PaymentCaptured(amount):
+                return replace(state, captured=state.captured + amount, keys=keys)
+            case PaymentRefunded(amount):
+                return replace(state, refunded=state.refunded + amount, keys=keys)
+            case PaymentVoided():
+                return replace(state, authorized=NOTHING, keys=keys)
 
 
-class AuthorizePayment(_PaymentCommand):
-    """Record that the bank authorized an amount."""
+class AuthorizePayment(eb.Command):
+    """Record that the bank authorized an amount, once for each key."""
 
     payment: eb.Declared[Payment]
+    key: str
     amount: Money
     code: str
 
-    def decide(self, state: PaymentState, /) -> Iterator[eb.Write]:
-        if self.key not in state.keys:
+    def decide(self) -> Iterator[eb.Write]:
+        if self.key not in self.payment.state.keys:
             yield self.payment.write(
                 PaymentAuthorized(self.amount, self.code, self.key)
             )
 
 
-class CapturePayment(_PaymentCommand):
-    """Record that the gateway captured an amount.
+class CapturePayment(eb.Command):
+    """Record that the gateway captured an amount, once for each key.
 
     Rejected as `not_authorized` if it is more than the authorized amount.
     """
 
     payment: eb.Declared[Payment]
+    key: str
     amount: Money
     reference: str
 
-    def decide(self, state: PaymentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.payment.state
         if self.key in state.keys:
             return
         eb.require(
@@ -165,19 +154,21 @@ class CapturePayment(_PaymentCommand):
         yield self.payment.write(PaymentCaptured(self.amount, self.reference, self.key))
 
 
-class ReversePayment(_PaymentCommand):
-    """Record that the gateway reversed a call: it refunded an amount, or voided it.
+class ReversePayment(eb.Command):
+    """Record that the gateway refunded an amount or voided a call, once for each key.
 
     If the answer to the call was lost, only the refund shows that an amount was
     captured; then the capture and the refund are both recorded now.
     """
 
     payment: eb.Declared[Payment]
+    key: str
     forward_key: str
     amount: Money
     reference: str
 
-    def decide(self, state: PaymentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.payment.state
         if self.key in state.keys:
             return
         if not self.amount:

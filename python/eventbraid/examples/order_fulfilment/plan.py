@@ -22,11 +22,19 @@ class DemoPlanned:
     stock: Quantity
 
 
-class DemoPlan(eb.Stream[DemoPlanned], category="demo"):
-    """The plan of the demo in this store."""
+class DemoPlan(eb.Stream[DemoPlanned, DemoPlanned | None], category="demo"):
+    """The plan of the demo in this store; the state is None before it is begun."""
+
+    def initial(self) -> DemoPlanned | None:
+        return None
+
+    def apply(
+        self, state: DemoPlanned | None, event: DemoPlanned, /
+    ) -> DemoPlanned | None:
+        return state or event
 
 
-class PlanDemo(eb.StatefulCommand[DemoPlanned | None, DemoPlanned]):
+class PlanDemo(eb.Command):
     """Begin a demo, or continue it.
 
     Rejected as `another_plan` if it was begun with another seed or stock.
@@ -36,21 +44,14 @@ class PlanDemo(eb.StatefulCommand[DemoPlanned | None, DemoPlanned]):
     seed: int
     stock: Quantity
 
-    def initial(self) -> DemoPlanned | None:
-        return None
-
-    def apply(
-        self, state: DemoPlanned | None, recorded: eb.Recorded[DemoPlanned], /
-    ) -> DemoPlanned | None:
-        return state or recorded.event
-
-    def decide(self, state: DemoPlanned | None, /) -> Iterator[eb.Write]:
-        if state is None:
+    def decide(self) -> Iterator[eb.Write]:
+        begun = self.plan.state
+        if begun is None:
             yield self.plan.write(DemoPlanned(self.seed, self.stock))
             return
         eb.require(
-            state.seed == self.seed and state.stock == self.stock,
+            begun.seed == self.seed and begun.stock == self.stock,
             "another_plan",
-            f"the demo in this directory was begun with --seed {state.seed} "
-            f"--stock {state.stock}; give the same, or neither, or another directory",
+            f"the demo in this directory was begun with --seed {begun.seed} "
+            f"--stock {begun.stock}; give the same, or neither, or another directory",
         )

@@ -67,13 +67,9 @@ ShipmentEvent = (
 )
 
 
-class Shipment(eb.Stream[ShipmentEvent], category="shipment"):
-    """The shipment of one order."""
-
-
 @dataclass(frozen=True, slots=True)
 class ShipmentState:
-    """The state that a shipment's commands fold.
+    """The state of a shipment.
 
     Attributes:
         pieces: The number of pieces in it; 0 before it is created.
@@ -88,41 +84,34 @@ class ShipmentState:
     cancelled: bool = False
 
 
-def shipment_after(state: ShipmentState, event: ShipmentEvent) -> ShipmentState:
-    """Fold one event into the state of a shipment."""
-    match event:
-        case ShipmentCreated():
-            return replace(state, pieces=int(event.pieces))
-        case PickupScheduled():
-            return replace(state, scheduled=True)
-        case ShipmentDispatched():
-            return replace(state, tracking_number=event.tracking_number)
-        case ShipmentCancelled():
-            return replace(state, cancelled=True)
-
-
-class _ShipmentCommand(eb.StatefulCommand[ShipmentState, ShipmentEvent], abstract=True):
-    """Record the carrier's answer to a call, once."""
-
-    key: str
+class Shipment(eb.Stream[ShipmentEvent, ShipmentState], category="shipment"):
+    """The shipment of one order."""
 
     def initial(self) -> ShipmentState:
         return ShipmentState()
 
-    def apply(
-        self, state: ShipmentState, recorded: eb.Recorded[ShipmentEvent], /
-    ) -> ShipmentState:
-        return shipment_after(state, recorded.event)
+    def apply(self, state: ShipmentState, event: ShipmentEvent, /) -> ShipmentState:
+        match event:
+            case ShipmentCreated(pieces):
+                return replace(state, pieces=int(pieces))
+            case PickupScheduled():
+                return replace(state, scheduled=True)
+            case ShipmentDispatched(tracking_number):
+                return replace(state, tracking_number=tracking_number)
+            case ShipmentCancelled():
+                return replace(state, cancelled=True)
 
 
-class CreateShipment(_ShipmentCommand):
-    """Record that the carrier created it. Rejected as `shipment_cancelled`."""
+class CreateShipment(eb.Command):
+    """Record that the carrier created it, once. Rejected as `shipment_cancelled`."""
 
     shipment: eb.Declared[Shipment]
+    key: str
     pieces: Quantity
     label: str
 
-    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.shipment.state
         eb.require(not state.cancelled, "shipment_cancelled")
         if not state.pieces:
             yield self.shipment.write(
@@ -130,25 +119,29 @@ class CreateShipment(_ShipmentCommand):
             )
 
 
-class SchedulePickup(_ShipmentCommand):
-    """Record that a pickup is scheduled. Rejected as `shipment_not_open`."""
+class SchedulePickup(eb.Command):
+    """Record that a pickup is scheduled, once. Rejected as `shipment_not_open`."""
 
     shipment: eb.Declared[Shipment]
+    key: str
     confirmation: str
 
-    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.shipment.state
         eb.require(bool(state.pieces) and not state.cancelled, "shipment_not_open")
         if not state.scheduled:
             yield self.shipment.write(PickupScheduled(self.confirmation, self.key))
 
 
-class DispatchShipment(_ShipmentCommand):
-    """Record that it was dispatched. Rejected as `shipment_not_scheduled`."""
+class DispatchShipment(eb.Command):
+    """Record that it was dispatched, once. Rejected as `shipment_not_scheduled`."""
 
     shipment: eb.Declared[Shipment]
+    key: str
     tracking_number: str
 
-    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.shipment.state
         eb.require(state.scheduled and not state.cancelled, "shipment_not_scheduled")
         if state.tracking_number is None:
             yield self.shipment.write(
@@ -156,16 +149,18 @@ class DispatchShipment(_ShipmentCommand):
             )
 
 
-class CancelShipment(_ShipmentCommand):
-    """Record that it was cancelled. Rejected as `shipment_dispatched`.
+class CancelShipment(eb.Command):
+    """Record that it was cancelled, once. Rejected as `shipment_dispatched`.
 
     A shipment that was never created can be cancelled: the request that creates it may
     still be in transit, and must find the cancellation when it arrives.
     """
 
     shipment: eb.Declared[Shipment]
+    key: str
 
-    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
+        state = self.shipment.state
         eb.require(state.tracking_number is None, "shipment_dispatched")
         if not state.cancelled:
             yield self.shipment.write(ShipmentCancelled(self.key))
