@@ -8,7 +8,6 @@ products are few and popular, so that sagas contend for their streams.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -126,7 +125,7 @@ def product(number: int) -> str:
     return f"product-{number:03}"
 
 
-# --- events and streams
+# --- events, and streams with their states
 
 
 @eb.event("bench.order_submitted")
@@ -183,44 +182,83 @@ OrderEvent = OrderSubmitted | OrderChanged
 StockEvent = StockReceived | StockReserved | StockReleased
 
 
-class Order(eb.Stream[OrderEvent], category="order"):
-    """One order."""
-
-
-class Payment(eb.Stream[ServiceCalled], category="payment"):
-    """The payment of one order."""
-
-
-class Shipment(eb.Stream[ServiceCalled], category="shipment"):
-    """The shipment of one order."""
-
-
-class Product(eb.Stream[StockEvent], category="product"):
-    """The stock of one product."""
-
-
-# --- commands
-
-
-class _ChangeOrder(eb.StatefulCommand[frozenset[str], OrderEvent], abstract=True):
-    """Fold what has happened to an order."""
+class Order(eb.Stream[OrderEvent, frozenset[str]], category="order"):
+    """One order; the state is what has happened to it."""
 
     def initial(self) -> frozenset[str]:
         """Return the state of an order that does not exist."""
         return frozenset()
 
-    def apply(
-        self, state: frozenset[str], recorded: eb.Recorded[OrderEvent], /
-    ) -> frozenset[str]:
-        """Add what an event says."""
-        match recorded.event:
+    def apply(self, state: frozenset[str], event: OrderEvent, /) -> frozenset[str]:
+        """Add the change that an event records."""
+        match event:
             case OrderSubmitted():
                 return state | {"submitted"}
             case OrderChanged(what):
                 return state | {what}
 
 
-class SubmitOrder(_ChangeOrder):
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls that a service has answered.
+
+    Attributes:
+        actions: What it did.
+        keys: The idempotency keys of the calls.
+    """
+
+    actions: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+    def after(self, call: ServiceCalled) -> Calls:
+        """Return the calls with one more."""
+        return Calls(self.actions | {call.action}, self.keys | {call.key})
+
+
+class Payment(eb.Stream[ServiceCalled, Calls], category="payment"):
+    """The payment of one order."""
+
+    def initial(self) -> Calls:
+        """Return the state before any call."""
+        return Calls()
+
+    def apply(self, state: Calls, event: ServiceCalled, /) -> Calls:
+        """Add a call."""
+        return state.after(event)
+
+
+class Shipment(eb.Stream[ServiceCalled, Calls], category="shipment"):
+    """The shipment of one order."""
+
+    def initial(self) -> Calls:
+        """Return the state before any call."""
+        return Calls()
+
+    def apply(self, state: Calls, event: ServiceCalled, /) -> Calls:
+        """Add a call."""
+        return state.after(event)
+
+
+class Product(eb.Stream[StockEvent, int], category="product"):
+    """The stock of one product; the state is the number of pieces not reserved."""
+
+    def initial(self) -> int:
+        """Return the stock of a product without deliveries."""
+        return 0
+
+    def apply(self, state: int, event: StockEvent, /) -> int:
+        """Add or subtract the pieces of an event."""
+        match event:
+            case StockReserved(_, quantity):
+                return state - int(quantity)
+            case StockReleased(_, quantity) | StockReceived(quantity):
+                return state + int(quantity)
+
+
+# --- commands
+
+
+class SubmitOrder(eb.Command):
     """Submit an order, once."""
 
     order: eb.Declared[Order]
@@ -228,179 +266,107 @@ class SubmitOrder(_ChangeOrder):
     items: tuple[Item, ...]
     address: Address
 
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write the order if it is new."""
-        if not state:
+        if not self.order.state:
             total = Money(sum(int(i.price) * int(i.quantity) for i in self.items))
             submitted = OrderSubmitted(self.customer, self.items, total, self.address)
             yield self.order.write(submitted)
 
 
-class ChangeOrder(_ChangeOrder):
+class ChangeOrder(eb.Command):
     """Record a change of an order, once."""
 
     order: eb.Declared[Order]
     what: str
     detail: str
 
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write the change if it is new."""
+        state = self.order.state
         eb.require("submitted" in state, "no_such_order")
         if self.what not in state:
             yield self.order.write(OrderChanged(self.what, self.detail))
 
 
-class _RecordCall(eb.StatefulCommand[frozenset[str], ServiceCalled], abstract=True):
-    """Fold the calls that a service has answered."""
+class RecordPayment(eb.Command):
+    """Record what the payment service did, once for each key."""
 
+    payment: eb.Declared[Payment]
     action: str
     key: str
     reference: str
 
-    def initial(self) -> frozenset[str]:
-        """Return the state before any call."""
-        return frozenset()
-
-    def apply(
-        self, state: frozenset[str], recorded: eb.Recorded[ServiceCalled], /
-    ) -> frozenset[str]:
-        """Add the key of a call."""
-        return state | {recorded.event.key}
-
-    @property
-    def called(self) -> ServiceCalled:
-        """The event to record."""
-        return ServiceCalled(self.action, self.key, self.reference)
-
-
-class RecordPayment(_RecordCall):
-    """Record what the payment service did, once for each key."""
-
-    payment: eb.Declared[Payment]
-
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write the call if it is new."""
-        if self.key not in state:
-            yield self.payment.write(self.called)
+        if self.key not in self.payment.state.keys:
+            called = ServiceCalled(self.action, self.key, self.reference)
+            yield self.payment.write(called)
 
 
-class RecordShipment(_RecordCall):
+class RecordShipment(eb.Command):
     """Record what the carrier did, once for each key."""
 
     shipment: eb.Declared[Shipment]
+    action: str
+    key: str
+    reference: str
 
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write the call if it is new."""
-        if self.key not in state:
-            yield self.shipment.write(self.called)
+        if self.key not in self.shipment.state.keys:
+            called = ServiceCalled(self.action, self.key, self.reference)
+            yield self.shipment.write(called)
 
 
-class CompleteOrder(eb.StatefulCommand[frozenset[str], OrderEvent | ServiceCalled]):
+class CompleteOrder(eb.Command):
     """Complete an order that is paid and dispatched; read three streams, write one."""
 
     order: eb.Declared[Order]
     payment: eb.Declared[Payment]
     shipment: eb.Declared[Shipment]
 
-    def initial(self) -> frozenset[str]:
-        """Return the state before any event."""
-        return frozenset()
-
-    def apply(
-        self,
-        state: frozenset[str],
-        recorded: eb.Recorded[OrderEvent | ServiceCalled],
-        /,
-    ) -> frozenset[str]:
-        """Add what an event says."""
-        match recorded.event:
-            case OrderSubmitted():
-                return state | {"submitted"}
-            case OrderChanged(what) | ServiceCalled(what):
-                return state | {what}
-
-    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write the completion if the order is paid and on its way."""
-        eb.require(state >= {"submitted", "capture", "dispatch"}, "not_dispatched")
-        if "completed" not in state:
+        order = self.order.state
+        eb.require("submitted" in order, "no_such_order")
+        eb.require("capture" in self.payment.state.actions, "not_paid")
+        eb.require("dispatch" in self.shipment.state.actions, "not_dispatched")
+        if "completed" not in order:
             yield self.order.write(OrderChanged("completed", ""))
 
 
-@dataclass(slots=True)
-class _Stock:
-    """The stock of one product.
+class ReserveStock(eb.Command):
+    """Reserve all items of an order or none.
 
-    Attributes:
-        available: Pieces that are not reserved.
-        reserved: Pieces that are reserved for the order in question.
+    A local step of a saga is executed exactly once. So the state of a product needn't
+    contain the orders that have reservations.
     """
 
-    available: int = 0
-    reserved: int = 0
-
-
-class _ChangeStock(
-    eb.StatefulCommand[defaultdict[str, _Stock], StockEvent], abstract=True
-):
-    """Fold the stock of several products with regard to one order."""
-
     order: str
-
-    def initial(self) -> defaultdict[str, _Stock]:
-        """Return the state of products without events."""
-        return defaultdict(_Stock)
-
-    def apply(
-        self,
-        state: defaultdict[str, _Stock],
-        recorded: eb.Recorded[StockEvent],
-        /,
-    ) -> defaultdict[str, _Stock]:
-        """Change the stock in place: a popular product has thousands of events."""
-        stock, event = state[recorded.stream], recorded.event
-        match event:
-            case StockReserved():
-                stock.available -= int(event.quantity)
-                if event.order == self.order:
-                    stock.reserved += int(event.quantity)
-            case StockReleased():
-                stock.available += int(event.quantity)
-                if event.order == self.order:
-                    stock.reserved -= int(event.quantity)
-            case StockReceived():
-                stock.available += int(event.quantity)
-        return state
-
-
-class ReserveStock(_ChangeStock):
-    """Reserve all items of an order or none."""
-
     products: eb.DeclaredMany[Product]
     items: tuple[Item, ...]
 
-    def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
+    def decide(self) -> Iterator[eb.Write]:
         """Write a reservation for each product."""
-        missing = [item for item in self.items if not state[item.product].reserved]
-        eb.require(
-            all(state[i.product].available >= int(i.quantity) for i in missing),
-            "out_of_stock",
-        )
-        for item in missing:
-            reserved = StockReserved(self.order, item.quantity)
-            yield self.products.of(item.product).write(reserved)
+        for item in self.items:
+            product = self.products.of(item.product)
+            eb.require(product.state >= int(item.quantity), "out_of_stock")
+            yield product.write(StockReserved(self.order, item.quantity))
 
 
-class ReleaseStock(_ChangeStock):
-    """Release all that is reserved for an order."""
+class ReleaseStock(eb.Command):
+    """Release all items of an order, which `ReserveStock` has reserved."""
 
+    order: str
     products: eb.DeclaredMany[Product]
+    items: tuple[Item, ...]
 
-    def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
-        """Write a release for each product that has a reservation."""
-        for stream in self.products:
-            reserved = state[stream].reserved
-            if reserved:
-                yield stream.write(StockReleased(self.order, Quantity(reserved)))
+    def decide(self) -> Iterator[eb.Write]:
+        """Write a release for each product."""
+        for item in self.items:
+            released = StockReleased(self.order, item.quantity)
+            yield self.products.of(item.product).write(released)
 
 
 # --- the saga
@@ -456,7 +422,10 @@ def _reserve(c: Context) -> ReserveStock:
 
 
 def _release(c: Context) -> ReleaseStock:
-    return ReleaseStock(order=c.state.order, products=c.state.products)
+    placed = c.state
+    return ReleaseStock(
+        order=placed.order, products=placed.products, items=placed.items
+    )
 
 
 def _complete(c: Context) -> CompleteOrder:
