@@ -72,7 +72,7 @@ def test_no_two_modules_import_each_other_in_a_circle(imports):
 
 
 @pytest.mark.parametrize(
-    "layer", ["command", "lease", "saga", "testing", "examples", "cli"]
+    "layer", ["command", "lease", "saga", "testing", "web", "examples", "cli"]
 )
 def test_no_layer_looks_behind_the_interface_of_a_store(imports, layer, repository):
     """A layer that uses the engine's own store directly can't run on another backend."""

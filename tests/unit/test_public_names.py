@@ -36,7 +36,12 @@ DOCUMENTED = sorted(
     if callable(public) and typing.get_origin(public) is None
 )
 
-ABOVE_THE_FACE = ("eventbraid.cli", "eventbraid.examples", "eventbraid.testing")
+ABOVE_THE_FACE = (
+    "eventbraid.cli",
+    "eventbraid.examples",
+    "eventbraid.testing",
+    "eventbraid.web",
+)
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(eventbraid.__path__, "eventbraid.")
@@ -138,6 +143,37 @@ def test_the_names_for_testing_are_what_they_say():
     assert exported <= set(eventbraid.testing.__all__)
     for name in eventbraid.testing.__all__:
         assert ">>> " in (inspect.getdoc(getattr(eventbraid.testing, name)) or "")
+
+
+def test_the_names_of_the_web_integration_have_examples():
+    import eventbraid.web
+
+    exported = {
+        name
+        for name, value in vars(eventbraid.web).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    # What the module's own code imports.
+    exported -= {"annotations", "import_module"}
+    assert exported == set(eventbraid.web.__all__)
+    assert exported.isdisjoint(name.partition(".")[2] for name in PUBLIC)
+    for name in eventbraid.web.__all__:
+        assert ">>> " in (inspect.getdoc(getattr(eventbraid.web, name)) or "")
+
+
+def test_without_starlette_the_web_integration_names_what_to_install():
+    probe = """
+import sys
+sys.modules["starlette"] = None
+try:
+    import eventbraid.web
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'eventbraid[web]'" in done.stdout
 
 
 def test_without_pytest_the_package_works_and_its_suites_say_what_to_install():

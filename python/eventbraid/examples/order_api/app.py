@@ -18,12 +18,11 @@ import anyio
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-import eventbraid as eb
+from eventbraid import web
 
 from .ending import call_before_shutdown
 from .following import follow_order, show_order
 from .placing import place_order
-from .problems import HANDLERS
 from .serving import Serving
 from .story import TYPES
 from .wakeups import StreamWakeups
@@ -37,6 +36,9 @@ BODY_TIMEOUT_VARIABLE = "ORDER_API_BODY_TIMEOUT"
 
 BODY_TIMEOUT = 10.0
 """Seconds within which a request's body must arrive."""
+
+# An order that is refused for what it contains, whatever was ordered before.
+_REJECTIONS = {"malformed_order": 422}
 
 # Proxies close idle connections, and a client that has silently disappeared is noticed
 # only when something is sent to it.
@@ -64,20 +66,19 @@ def order_api(
     """
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[Serving]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[Serving]:
         async with (
-            eb.open_async(location) as store,
+            web.lifespan(location)(app) as state,
             anyio.create_task_group() as tasks,
         ):
-            wakeups = StreamWakeups(store, TYPES, tasks)
+            wakeups = StreamWakeups(state["store"], TYPES, tasks)
             with call_before_shutdown(wakeups.close):
-                yield Serving(
-                    store=store,
-                    executor=eb.AsyncExecutor(store),
-                    wakeups=wakeups,
-                    heartbeat=heartbeat,
-                    body_timeout=body_timeout,
-                )
+                yield {
+                    **state,
+                    "wakeups": wakeups,
+                    "heartbeat": heartbeat,
+                    "body_timeout": body_timeout,
+                }
             wakeups.close()
 
     return Starlette(
@@ -86,7 +87,7 @@ def order_api(
             Route("/orders/{order}", show_order),
             Route("/orders/{order}/events", follow_order),
         ],
-        exception_handlers=HANDLERS,
+        exception_handlers=web.problem_handlers(rejections=_REJECTIONS),
         lifespan=lifespan,
     )
 

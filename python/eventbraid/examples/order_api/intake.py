@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -10,6 +9,7 @@ import anyio
 import msgspec
 
 import eventbraid as eb
+from eventbraid.web import Problem
 
 from ..order_fulfilment.values import (
     CustomerId,
@@ -17,7 +17,6 @@ from ..order_fulfilment.values import (
     PaymentMethod,
     ShippingAddress,
 )
-from .problems import Problem
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 64 * 1024
 MOST_ITEMS = 100
-MOST_KEY = 200
 
 _LAST_POSITION = 2**63 - 1
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
-_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
+# The rest of such a request is still to arrive, and no code reads it.
+_CLOSE = {"Connection": "close"}
 
 
 class WantedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,39 +49,6 @@ class WantedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     address: ShippingAddress
     method: PaymentMethod
-
-
-def idempotency_key(headers: Headers) -> str:
-    """Return the client's key for this order; a request that is repeated has the same.
-
-    The draft standard has the key in quotes, but most clients send it without. Both
-    forms are the same key.
-
-    Raises:
-        Problem: The key is missing or malformed.
-
-    Example:
-        >>> from starlette.datastructures import Headers
-        >>> idempotency_key(Headers({"Idempotency-Key": '"8e03978e"'}))
-        '8e03978e'
-    """
-    given = headers.getlist("idempotency-key")
-    if not given:
-        raise Problem(
-            400,
-            "idempotency-key-missing",
-            "add a header Idempotency-Key: a new UUID for each new order, and the "
-            "same one whenever you send that order again",
-        )
-    key = _unquoted(given[0].strip())
-    if len(given) > 1 or key is None or len(key) > MOST_KEY:
-        raise Problem(
-            400,
-            "idempotency-key-malformed",
-            f"Idempotency-Key must be given once, with 1 to {MOST_KEY} visible ASCII "
-            "characters, in quotes or without; a UUID is best",
-        )
-    return key
 
 
 async def wanted_order(request: Request[Any], body_timeout: float) -> WantedOrder:
@@ -149,12 +114,6 @@ def unknown_event(given: object) -> Problem:
     )
 
 
-def _unquoted(text: str) -> str | None:
-    if quoted := _QUOTED.fullmatch(text):
-        return re.sub(r"\\(.)", r"\1", quoted[1])
-    return text if _VISIBLE.fullmatch(text) and not text.startswith('"') else None
-
-
 async def _body(request: Request[Any], timeout: float) -> bytes:
     with anyio.move_on_after(timeout):
         return await _whole_body(request)
@@ -163,7 +122,7 @@ async def _body(request: Request[Any], timeout: float) -> bytes:
         "body-too-slow",
         f"the body was not complete within {timeout:g} s; send the request again, with "
         "the same Idempotency-Key",
-        close=True,
+        headers=_CLOSE,
     )
 
 
@@ -177,7 +136,7 @@ async def _whole_body(request: Request[Any]) -> bytes:
                     413,
                     "body-too-large",
                     f"the body has more than {LARGEST_BODY} bytes; split the order",
-                    close=True,
+                    headers=_CLOSE,
                 )
     return bytes(body)
 

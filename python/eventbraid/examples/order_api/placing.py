@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.responses import Response
 
+from eventbraid import web
+
 from ..order_fulfilment.orders import OrderStatus, SubmitOrder
 from ..order_fulfilment.values import OrderId, total_of
-from .intake import idempotency_key, wanted_order
+from .intake import wanted_order
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,10 +30,10 @@ _SCOPE = "order-api"
 
 async def place_order(request: Request[Serving]) -> Response:
     """Submit an order: 201, and for a repeated request 201 with the same body."""
-    key = idempotency_key(request.headers)
+    key = web.idempotency_key(request)
     wanted = await wanted_order(request, request.state["body_timeout"])
     order = OrderId.derived(_SCOPE, key)
-    done = await request.state["executor"].execute(
+    done = await web.executor(request).execute(
         submission(order, wanted), idempotency_key=f"{_SCOPE}/{key}"
     )
     headers = {"Location": f"/orders/{order}"}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from eventbraid.web import Problem
+
 from ..order_fulfilment.values import SagaId
 from .intake import unknown_event
-from .problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 import eventbraid as eb
-
-from .problems import Problem
+from eventbraid.web import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
