@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-NEEDED = {"anyio", "msgspec", "orjson"}
+NEEDED = {"anyio", "msgspec", "orjson", "typing-extensions"}
 BLOCK = """
 import sys
 
