@@ -336,21 +336,37 @@ async def test_an_unknown_error_shows_nothing_and_reaches_the_server(anyio_backe
     }
 
 
-async def test_errors_of_the_server_are_logged_and_refusals_are_not(
+async def test_errors_of_the_server_are_logged_and_refusals_only_for_debugging(
     anyio_backend, caplog
 ):
     caplog.set_level(logging.DEBUG, "eventbraid.web")
     await answer_to(eb.CommandRejected("closed"))
-    assert caplog.records == []
+    await answer_to(errors.InvalidValue("Cents", "-7", "it must be >= 0", "x"))
+    assert [one.levelname for one in caplog.records] == ["DEBUG", "DEBUG"]
+    assert "-7" in caplog.records[1].getMessage()
+    caplog.clear()
     await answer_to(errors.StorageFull("shop.braid", "full"))
     [full] = caplog.records
     assert "shop.braid" in full.getMessage()
-    assert full.exc_info is None
+    assert (full.levelname, full.exc_info) == ("ERROR", None)
     caplog.clear()
     await answer_to(errors.UnknownEventType("x"))
     [bug] = caplog.records
     assert bug.name == "eventbraid.web"
     assert bug.exc_info
+
+
+async def test_a_path_with_a_line_break_makes_one_line_of_the_log(
+    anyio_backend, caplog
+):
+    full = raising(errors.StorageFull("shop.braid", "full"))
+    app = Starlette(
+        routes=[Route("/{name}", full)], exception_handlers=web.problem_handlers()
+    )
+    async with served(app) as started:
+        await started.ask("GET", "/a\nERROR forged")
+    [record] = caplog.records
+    assert r"GET '/a\nERROR forged' failed" in record.getMessage()
 
 
 async def test_exceptions_of_the_framework_are_problems(anyio_backend):

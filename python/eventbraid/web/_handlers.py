@@ -43,8 +43,8 @@ def problem_handlers(
     internal error: the client learns nothing about it, and the server logs it. If a
     WebSocket's endpoint raises, the connection is closed.
 
-    The logger ``eventbraid.web`` reports internal errors with tracebacks, and the other
-    errors from 500 on as one line.
+    The logger ``eventbraid.web`` reports internal errors with tracebacks at ERROR, the
+    other errors from 500 on as one line at ERROR, and refusals at DEBUG.
 
     Args:
         type_prefix: The beginning of the ``type`` of each report, for example the
@@ -177,11 +177,13 @@ def _log_error(
     connection: _Connection, error: eb.EventbraidError, problem: Problem
 ) -> None:
     # The path is shown by its repr: it may contain line breaks.
-    what = f"{connection.scope.get('method', 'WebSocket')} {connection.url.path!r}"
+    what = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
     if problem.kind in {INTERNAL_ERROR, "invalid-argument"}:
         _log.error("%s failed", what, exc_info=error)
     elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s failed: %s: %s", what, type(error).__name__, error)
+    else:
+        _log.debug("%s refused: %s: %s", what, type(error).__name__, error)
 
 
 def _fastapi_validation_error() -> type[Exception] | None:
