@@ -7,8 +7,12 @@ again and again.
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+import time
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +24,8 @@ import pytest
 import eventbraid as eb
 from eventbraid.command import StreamState
 from eventbraid.command._immutable import is_immutable
-from eventbraid.command._state_cache import StateCache
+from eventbraid.command._state_cache import ENTRY_BYTES, StateCache
+from eventbraid.event import EventRegistry, UndecodedEvent
 
 
 class Money(eb.Int, ge=0): ...
@@ -81,6 +86,27 @@ class Count(eb.Stream[AccountEvent, int], category="account"):
 class Door(eb.Stream[Closed], category="door"): ...
 
 
+@eb.event("states.note_taken")
+class Noted:
+    note: str
+
+
+class Text(eb.Stream[Noted, str], category="text"):
+    def initial(self) -> str:
+        return ""
+
+    def apply(self, state: str, event: Noted, /) -> str:
+        return state + event.note
+
+
+class Notes(eb.Stream[Noted, list[str]], category="notes"):
+    def initial(self) -> list[str]:
+        return []
+
+    def apply(self, state: list[str], event: Noted, /) -> list[str]:
+        return [*state, event.note]
+
+
 class Deposit(eb.Command):
     account: eb.Declared[Account]
     amount: Money = Money(1)
@@ -118,6 +144,14 @@ def two(tmp_path):
 
 def deposit(store, account, *amounts):
     store.append([eb.new_event(account, Deposited(Money(one))) for one in amounts])
+
+
+class TakeNote(eb.Command):
+    notes: eb.Declared[Notes]
+    note: str
+
+    def decide(self) -> Iterator[eb.Write]:
+        yield self.notes.write(Noted(self.note))
 
 
 def test_a_command_decides_on_the_states_of_its_streams(store):
@@ -693,11 +727,13 @@ def test_threads_and_sessions_lose_no_update(two):
 
 
 def test_the_cache_is_bounded_and_keeps_what_is_used(store):
-    cache = StateCache(store.registry, limit=100 * 300)
+    size = ENTRY_BYTES + sys.getsizeof(Money(1))
+    cache = StateCache(store.registry, limit=100 * size)
+    generation = store.registry.generation
     for number in range(10_000):
-        cache.put(Account, f"account-{number}", 1, Money(number))
+        cache.put(Account, f"account-{number}", 1, Money(number), generation)
         assert cache.find(Account, "account-0") is not None
-        assert cache.size <= 50 * 300
+        assert cache.size <= 50 * size
     kept = [n for n in range(10_000) if cache.find(Account, f"account-{n}") is not None]
     assert 50 <= len(kept) <= 101
     assert min(kept[1:]) >= 9_890
@@ -705,9 +741,81 @@ def test_the_cache_is_bounded_and_keeps_what_is_used(store):
 
 def test_a_large_state_counts_with_its_size(store):
     cache = StateCache(store.registry, limit=10 * 2**20)
+    generation = store.registry.generation
     for number in range(100):
-        cache.put(Log, f"log-{number}", 1, ["x" * 2**20])
+        cache.put(Log, f"log-{number}", 1, ["x" * 2**20], generation)
     assert sum(cache.find(Log, f"log-{n}") is not None for n in range(100)) <= 11
+
+
+def test_a_long_text_counts_with_its_size(store):
+    """A state of a built-in type is immutable, but need not be small."""
+    cache = StateCache(store.registry, limit=10 * 2**20)
+    generation = store.registry.generation
+    for number in range(100):
+        cache.put(Text, f"text-{number}", 1, "x" * 2**20, generation)
+    assert sum(cache.has(Text, f"text-{n}") for n in range(100)) <= 11
+
+
+def test_large_events_count_with_their_size_until_the_state_is_measured(store):
+    executor = eb.Executor(store)
+    for _ in range(64):
+        executor.execute(TakeNote(notes="notes-1", note="x" * 2**16))
+    _, cache = executor._engine._shared.get()
+    assert 2**21 <= cache.size <= 2**23
+
+
+def test_a_state_that_cannot_be_copied_takes_no_room_in_the_cache(store):
+    cache = StateCache(store.registry, limit=10 * 2**20)
+    generation = store.registry.generation
+    cache.put(Account, "account-a", 1, Money(1), generation)
+    size = cache.size
+    for _ in range(10):
+        cache.put(Log, "log-1", 1, [threading.Lock()], generation)
+        assert cache.find(Log, "log-1") is None
+    assert cache.size == size
+
+
+def test_a_state_of_an_earlier_generation_is_not_cached(store):
+    """While a command runs, another thread may define a class of events."""
+    registry = EventRegistry()
+    registry.add(Deposited, "states.deposited", 1)
+
+    class Raw(eb.Stream[Deposited | UndecodedEvent | Closed, int], category="raw"):
+        """A kind whose state is the number of events that can be decoded."""
+
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, event: object, /) -> int:
+            return state + (not isinstance(event, UndecodedEvent))
+
+    class Add(eb.Command):
+        raw: eb.Declared[Raw]
+
+        def decide(self) -> Iterator[eb.Write]:
+            if self.raw.version == 1:
+                registry.add(Closed, "states.closed", 1)
+                eb.Executor(store, registry=registry, on_undecodable="raw").load(
+                    Raw("raw-1")
+                )
+            yield self.raw.write(Deposited(Money(1)))
+
+    store.append([eb.new_event("raw-1", Closed())])
+    executor = eb.Executor(store, registry=registry, on_undecodable="raw")
+    executor.execute(Add(raw="raw-1"))
+    assert executor.load(Raw("raw-1")) == StreamState(2, 2)
+
+
+def test_executors_with_policies_of_their_own_leave_no_cache(store):
+    """A function that is made for one executor must not keep its states alive."""
+    for _ in range(20):
+        executor = eb.Executor(store, on_undecodable=lambda undecoded: None)
+        executor.execute(Deposit(account="account-a"))
+        cache = weakref.ref(executor._engine._shared.get()[1])
+        assert cache() is not None
+        del executor
+        gc.collect()
+        assert cache() is None
 
 
 def test_without_a_cache_every_command_reads(store):
@@ -771,3 +879,44 @@ async def test_a_long_fold_lets_other_tasks_run(anyio_backend):
             assert turns - began >= 5
             finished.set()
         assert loaded == StreamState(Money(20_000), 20_000)
+
+
+@pytest.mark.anyio
+async def test_the_folds_of_many_short_streams_let_other_tasks_run(anyio_backend):
+    """None of the folds takes long, but together they would hold the event loop."""
+    turns = 0
+    seen = set()
+
+    class Slow(eb.Stream[Deposited, int], category="slow"):
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, event: Deposited, /) -> int:
+            time.sleep(0.0005)
+            seen.add(turns)
+            return state + 1
+
+    class Sum(eb.Command):
+        streams: eb.DeclaredMany[Slow]
+
+        def decide(self) -> Iterator[eb.Write]:
+            total = sum(one.state for one in self.streams)
+            yield self.streams[0].write(Deposited(Money(total)))
+
+    ids = [f"slow-{number}" for number in range(100)]
+    async with eb.open_async("memory:") as store:
+        await store.append([eb.new_event(one, Deposited(Money(1))) for one in ids])
+        finished = anyio.Event()
+
+        async def count_turns():
+            nonlocal turns
+            while not finished.is_set():
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_turns)
+            await eb.AsyncExecutor(store).execute(Sum(streams=ids))
+            finished.set()
+    # 50 ms of folds, in parts of at most 3 ms.
+    assert len(seen) > 8

@@ -81,6 +81,7 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
     kinds: dict[str, EventKinds] = {}
     missing: dict[str, Kind] = {}
     position: int | None = None
+    generation = cache.registry.generation
     for name, kind in command.single_streams or ():
         stream = values[name]
         kinds[stream] = kind.events
@@ -122,7 +123,7 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
     except VersionConflict as conflict:
         return FailedAttempt(conflict, decision, versions)
     try:
-        due = keep_states(cache, states, decision, appended)
+        due = keep_states(cache, generation, states, decision, appended)
         if due:
             await save_snapshots(port, due)
         return Executed(
@@ -161,6 +162,7 @@ async def _read(
     Returns:
         The position; None if there are too many events.
     """
+    generation = cache.registry.generation
     loading = set(zip(missing.values(), missing, strict=True))
     cache.loading |= loading
     try:
@@ -178,7 +180,7 @@ async def _read(
             if len(missing) > 1:
                 own = [one for one in events if one.stream == stream]
             state = fold_recorded(kind, stream, state, own, decoder)
-        states[kind][stream] = cache.put(kind, stream, version, state)
+        states[kind][stream] = cache.put(kind, stream, version, state, generation)
     return snapshot.position
 
 

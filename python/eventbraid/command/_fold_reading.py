@@ -34,7 +34,7 @@ from eventbraid.command._shared_state import (
     share,
 )
 from eventbraid.command._snapshots import find_snapshot
-from eventbraid.command._stream_loading import fold_on
+from eventbraid.command._stream_loading import StateLoader
 from eventbraid.command._stream_states import with_states
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
@@ -264,6 +264,7 @@ class FoldReading(Generic[S]):
         from, because the command may compare them.
         """
         states: States = {}
+        loader = StateLoader(port, self._cache, self._decoder)
         for kind, stream in self._with_state:
             if stream not in self.versions:
                 # An earlier attempt discovered it.
@@ -276,15 +277,10 @@ class FoldReading(Generic[S]):
                 found = None
             after = {stream: 0 if found is None else found[0]}
             snapshot = await port.read_streams([stream], at=self.position, after=after)
-            states.setdefault(kind, {})[stream] = await fold_on(
-                port,
-                self._cache,
-                self._decoder,
-                (kind, stream),
-                found,
-                snapshot.events,
-                version,
+            states.setdefault(kind, {})[stream] = await loader.fold_on(
+                (kind, stream), found, snapshot.events, version
             )
+            await loader.let_others_run()
         self.owner = with_states(self._command, states)
 
     async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:

@@ -44,7 +44,8 @@ ENTRY_BYTES = 300
 the places in two dictionaries."""
 
 EVENT_BYTES = 200
-"""The bytes by which an event may enlarge a state until it is measured again."""
+"""The bytes, besides its data, by which an event may enlarge a state until the state is
+measured again."""
 
 _LARGEST_MEASURED = 1_000_000
 """The maximum number of objects of a state that are counted to measure it."""
@@ -60,14 +61,15 @@ class StateCache:
     """
 
     __slots__ = (
+        "__weakref__",
         "_generation",
         "_lock",
         "_old",
-        "_registry",
         "_size",
         "_young",
         "limit",
         "loading",
+        "registry",
         "saves_snapshots",
     )
 
@@ -92,12 +94,12 @@ class StateCache:
         # The streams that a command of this process reads from their beginning. Others
         # wait for it: without this, each command of a herd would fold a long stream.
         self.loading: set[tuple[Kind, str]] = set()
-        self._registry = registry
+        self.registry = registry
         # Protects the exchange of the generations and the size. Without it, two threads
         # could both exchange them, and drop entries that were just used. Lookups take
         # no lock: they read a dictionary that at most becomes the old one meanwhile.
         self._lock = threading.Lock()
-        self._generation = self._registry.generation
+        self._generation = self.registry.generation
         self._young: States = {}
         self._old: States = {}
         self._size = 0
@@ -109,6 +111,11 @@ class StateCache:
 
     def find(self, kind: Kind, stream: str) -> CachedState | None:
         """Return the cached state of a stream; the caller may change it."""
+        generation = self._generation
+        if generation != self.registry.generation:
+            # A class of events was defined again; a state may have instances of it.
+            self.clear()
+            return None
         found = self._young.get(kind)
         entry = None if found is None else found.get(stream)
         if entry is None:
@@ -116,11 +123,7 @@ class StateCache:
             entry = None if found is None else found.get(stream)
             if entry is None:
                 return None
-            self._keep(kind, stream, entry)
-        if self._generation != self._registry.generation:
-            # A class of events was defined again; a state may have instances of it.
-            self.clear()
-            return None
+            self._keep(kind, stream, entry, generation)
         if entry[2]:
             return entry
         return self._copied(kind, stream, entry)
@@ -133,7 +136,13 @@ class StateCache:
         )
 
     def put(
-        self, kind: Kind, stream: str, version: int, state: Any, added: int = 0
+        self,
+        kind: Kind,
+        stream: str,
+        version: int,
+        state: Any,
+        generation: int,
+        added: int = 0,
     ) -> CachedState:
         """Cache the state of a stream, and return it as `find` does.
 
@@ -142,32 +151,40 @@ class StateCache:
             stream: The stream's id.
             version: The version up to which the state was folded.
             state: The state. From now on it belongs to the cache.
-            added: The number of events since an entry that is in the cache already; 0
-                if the state was not folded from such an entry.
+            generation: The generation of the registry before the first event of the
+                state was decoded, or before the state was looked up. If the cache has
+                been cleared since, the state isn't cached.
+            added: The bytes of the events since an entry that is in the cache already;
+                0 if the state was not folded from such an entry.
         """
         if not self.limit:
             return version, state, False, 0, 0
         if is_always_immutable(state.__class__):
-            entry = (version, state, True, ENTRY_BYTES, 0)
-            self._keep(kind, stream, entry)
+            # Such a state refers to no other object, but it may be a long text.
+            size = ENTRY_BYTES + sys.getsizeof(state)
+            entry = (version, state, True, size, 0)
+            self._keep(kind, stream, entry, generation)
             return entry
         is_shared = is_immutable(state)
         size, measured = self._estimated(kind, stream, added)
         if size > 2 * measured:
             size = measured = ENTRY_BYTES + size_of(state)
         entry = (version, state, is_shared, size, measured)
-        self._keep(kind, stream, entry)
+        self._keep(kind, stream, entry, generation)
         return entry if is_shared else self._copied(kind, stream, entry) or entry
 
     def drop(self, kind: Kind, stream: str) -> None:
         """Drop the state of a stream."""
-        for generation in (self._young, self._old):
-            generation.get(kind, {}).pop(stream, None)
+        with self._lock:
+            dropped = self._young.get(kind, {}).pop(stream, None)
+            if dropped is not None:
+                self._size -= dropped[3]
+            self._old.get(kind, {}).pop(stream, None)
 
     def clear(self) -> None:
         """Drop all states."""
         with self._lock:
-            self._generation = self._registry.generation
+            self._generation = self.registry.generation
             self._young, self._old = {}, {}
             self._size = 0
 
@@ -191,10 +208,15 @@ class StateCache:
         entry = self._young.get(kind, {}).get(stream) if added else None
         if entry is None:
             return sys.maxsize, 0
-        return entry[3] + EVENT_BYTES * added, entry[4]
+        return entry[3] + added, entry[4]
 
-    def _keep(self, kind: Kind, stream: str, entry: CachedState) -> None:
+    def _keep(
+        self, kind: Kind, stream: str, entry: CachedState, generation: int
+    ) -> None:
         with self._lock:
+            if generation != self._generation:
+                # The cache was cleared since the entry was folded or looked up.
+                return
             young = self._young.get(kind)
             if young is None:
                 young = self._young[kind] = {}
@@ -227,9 +249,31 @@ def size_of(state: object) -> int:
     return size
 
 
-_caches: MutableMapping[object, PerProcess[dict[EventDecoder, StateCache]]] = (
-    weakref.WeakKeyDictionary()
-)
+class _Caches:
+    """The caches of one store in this process, by the decoders of the executors."""
+
+    __slots__ = ("_kept", "_used")
+
+    def __init__(self) -> None:
+        """Begin without caches."""
+        self._kept: dict[EventDecoder, StateCache] = {}
+        # The policy of these decoders is a function. A program may make one for each
+        # executor, so each cache exists only as long as an executor with this function.
+        # Otherwise all of these caches would stay in memory until the store is closed.
+        self._used: MutableMapping[EventDecoder, StateCache] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def of(self, decoder: EventDecoder) -> StateCache:
+        """Return the cache of a decoder."""
+        caches = self._used if callable(decoder.on_undecodable) else self._kept
+        is_strict = decoder.on_undecodable == "raise"
+        return caches.setdefault(
+            decoder, StateCache(decoder.registry, saves_snapshots=is_strict)
+        )
+
+
+_caches: MutableMapping[object, PerProcess[_Caches]] = weakref.WeakKeyDictionary()
 _caches_lock = PerProcess(threading.Lock)
 
 
@@ -241,27 +285,22 @@ def state_cache_of(
     Args:
         coordination: The store's `Coordination`, which is the same object for the store
             and its async form. The cache exists as long as this object or one of the
-            executors.
+            executors; with a function as the policy, as long as one of the executors.
         decoder: The decoder of the executor. Executors with different registries or
             policies may fold the same records to different states.
 
     Returns:
         The cache; for an object without weak references, a new one.
     """
-    caches: PerProcess[dict[EventDecoder, StateCache]]
+    caches: PerProcess[_Caches]
     try:
         with _caches_lock.get():
-            caches = _caches.setdefault(coordination, PerProcess(dict))
+            caches = _caches.setdefault(coordination, PerProcess(_Caches))
     except TypeError:
-        caches = PerProcess(dict)
+        caches = PerProcess(_Caches)
     return PerProcess(partial(_cache_of, caches, decoder))
 
 
-def _cache_of(
-    caches: PerProcess[dict[EventDecoder, StateCache]], decoder: EventDecoder
-) -> StateCache:
-    # In one step: of two threads that make one each, both get the same.
-    is_strict = decoder.on_undecodable == "raise"
-    return caches.get().setdefault(
-        decoder, StateCache(decoder.registry, saves_snapshots=is_strict)
-    )
+def _cache_of(caches: PerProcess[_Caches], decoder: EventDecoder) -> StateCache:
+    with _caches_lock.get():
+        return caches.get().of(decoder)

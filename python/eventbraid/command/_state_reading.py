@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from eventbraid.command._discovery import discovery_limit, requests
 from eventbraid.command._reading import declared_kinds, joined
 from eventbraid.command._snapshots import find_snapshot, save_snapshots
-from eventbraid.command._stream_loading import fold_on
+from eventbraid.command._stream_loading import StateLoader
 from eventbraid.command._stream_states import keep_states, with_states
 from eventbraid.store._paging import LARGEST_NUMBER
 
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     Wanted: TypeAlias = tuple[Kind, str]
 
 
+_EVENTS_A_LOOK = 1_024
+"""The number of events that are sorted by stream between two looks at the clock."""
+
+
 class StateReading:
     """The streams of one execution, and their versions and states.
 
@@ -56,6 +60,7 @@ class StateReading:
         "_cache",
         "_command",
         "_decoder",
+        "_generation",
         "_is_snapshot",
         "_is_torn",
         "_required",
@@ -87,6 +92,7 @@ class StateReading:
         self._decoder = decoder
         self._is_snapshot = False
         self._required: dict[str, int] = {}
+        self._generation = cache.registry.generation
         self._begin()
 
     def _begin(self) -> None:
@@ -140,7 +146,9 @@ class StateReading:
             for field in self._command.__shape__.declared
             for stream in field.ids_of(self._command)
         }
-        await self._load(port, list(declared))
+        loader = StateLoader(port, self._cache, self._decoder)
+        self._generation = loader.generation
+        await self._load(port, loader, list(declared))
         if not self._command.__shape__.discovers:
             return
         rounds = found = 0
@@ -151,7 +159,7 @@ class StateReading:
                 raise discovery_limit(self._command, "rounds", self._bounds.rounds)
             if found > self._bounds.streams:
                 raise discovery_limit(self._command, "streams", self._bounds.streams)
-            await self._load(port, requested)
+            await self._load(port, loader, requested)
 
     def decide(self) -> Iterable[object]:
         """Return the writes on which the command decides."""
@@ -183,11 +191,15 @@ class StateReading:
 
     async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Cache the states after the command's own events."""
-        due = keep_states(self._cache, self._states, decision, appended)
+        due = keep_states(
+            self._cache, self._generation, self._states, decision, appended
+        )
         if due:
             await save_snapshots(port, due)
 
-    async def _load(self, port: Port, wanted: list[Wanted]) -> None:
+    async def _load(
+        self, port: Port, loader: StateLoader, wanted: list[Wanted]
+    ) -> None:
         """Find the states of streams in the cache, and read what is missing there."""
         cached: dict[Wanted, CachedState | None] = {}
         missing: dict[str, int] = {}
@@ -211,18 +223,20 @@ class StateReading:
                 missing[stream] = min(after, missing.get(stream, LARGEST_NUMBER))
             else:
                 self._put(kind, stream, found)
+            await loader.let_others_run()
         if not missing:
             return
         loading = {one for one, found in cached.items() if found is None}
         self._cache.loading |= loading
         try:
-            await self._read(port, cached, missing)
+            await self._read(port, loader, cached, missing)
         finally:
             self._cache.loading -= loading
 
     async def _read(
         self,
         port: Port,
+        loader: StateLoader,
         cached: dict[Wanted, CachedState | None],
         after: Mapping[str, int],
     ) -> None:
@@ -231,8 +245,10 @@ class StateReading:
         if self.position is None:
             self.position = snapshot.position
         new: dict[str, list[RecordedEvent]] = {}
-        for recorded in snapshot.events:
+        for number, recorded in enumerate(snapshot.events):
             new.setdefault(recorded.stream, []).append(recorded)
+            if number % _EVENTS_A_LOOK == 0:
+                await loader.let_others_run()
         for (kind, stream), state in cached.items():
             if stream not in after:
                 continue
@@ -243,19 +259,9 @@ class StateReading:
                 # The cached state is newer than the position of this snapshot.
                 past = await port.read_streams([stream], at=at)
                 found, events = None, past.events
-            self._put(
-                kind,
-                stream,
-                await fold_on(
-                    port,
-                    self._cache,
-                    self._decoder,
-                    (kind, stream),
-                    found,
-                    events,
-                    version,
-                ),
-            )
+            found = await loader.fold_on((kind, stream), found, events, version)
+            self._put(kind, stream, found)
+            await loader.let_others_run()
 
     def _put(self, kind: Kind, stream: str, found: CachedState) -> None:
         version = found[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from eventbraid.command._state_cache import EVENT_BYTES
 from eventbraid.command._stream_fold import stream_of
 from eventbraid.command._write import STATES
 from eventbraid.event._frozen import is_frozen_class
@@ -33,12 +34,17 @@ def with_states(command: C, states: States) -> C:
 
 
 def keep_states(
-    cache: StateCache, states: States, decision: Decision, appended: Appended
+    cache: StateCache,
+    generation: int,
+    states: States,
+    decision: Decision,
+    appended: Appended,
 ) -> list[DueSnapshot]:
     """Cache the states after the events that a command has committed.
 
     Args:
         cache: The cache of the executor.
+        generation: The generation of the registry before the states were looked up.
         states: The states on which the command decided.
         decision: Its events.
         appended: The result of its append.
@@ -48,17 +54,24 @@ def keep_states(
     """
     due: list[DueSnapshot] = []
     written: dict[str, list[object]] = {}
+    added: dict[str, int] = {}
     for event, encoded in zip(decision.events, decision.encoded, strict=True):
         stream = encoded.stream
+        size = EVENT_BYTES + len(encoded.data)
         if stream in written:
             written[stream].append(event)
+            added[stream] += size
         else:
             written[stream] = [event]
+            added[stream] = size
     for kind, streams in states.items():
         for stream, found in streams.items():
             if stream in written:
                 version = appended.versions[stream]
-                kept = _keep(cache, kind, stream, found, written[stream], version)
+                events, size = written[stream], added[stream]
+                kept = _keep(
+                    cache, generation, kind, stream, found, events, size, version
+                )
                 if (
                     kind.snapshots is not None
                     and kept is not None
@@ -72,10 +85,12 @@ def keep_states(
 
 def _keep(
     cache: StateCache,
+    generation: int,
     kind: Kind,
     stream: str,
     decided_on: CachedState,
     events: list[object],
+    size: int,
     version: int,
 ) -> CachedState | None:
     """Cache the state after new events; return None if it can't be determined."""
@@ -94,7 +109,7 @@ def _keep(
             if state is None and not kind.may_be_none:
                 cache.drop(kind, stream)
                 return None
-        return cache.put(kind, stream, version, state, len(events))
+        return cache.put(kind, stream, version, state, generation, size)
     except Exception:  # noqa: BLE001 - whatever the kind's author raises
         # The events are committed, so this execution has succeeded. The next command
         # reads them, and raises the error with their place in the log.
