@@ -297,6 +297,24 @@ def test_a_mutable_state_is_copied_for_each_command(store):
     assert executor.load(Log("log-a")).state == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_command_keeps_attributes_in_slots(store, key):
+    class WithNote:
+        __slots__ = ("note",)
+        note: Money
+
+    class DepositNote(WithNote, eb.Command):
+        account: eb.Declared[Account]
+
+        def decide(self) -> Iterator[eb.Write]:
+            yield self.account.write(Deposited(self.note))
+
+    command = DepositNote(account="account-a")
+    object.__setattr__(command, "note", Money(7))
+    done = eb.Executor(store).execute(command, idempotency_key=key)
+    assert done.events == (Deposited(Money(7)),)
+
+
 class Amounts:
     """An immutable collection of a class that the library doesn't have.
 

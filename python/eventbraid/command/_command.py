@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from eventbraid.command._command_base import CommandBase, define_command
 from eventbraid.command._declared import Declared
+from eventbraid.command._typing import has_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +122,7 @@ def _single_streams(
     as two kinds, or if its instances have slots.
     """
     shape = cls.__shape__
-    if shape.discovers or any(vars(base).get("__slots__") for base in cls.__mro__):
+    if shape.discovers or has_slots(cls):
         return None
     singles = [one for one in shape.declared if isinstance(one, Declared)]
     kinds = {one.kind.category: one.kind for one in singles}

@@ -7,6 +7,7 @@ import functools
 from datetime import date, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from itertools import repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -56,7 +57,7 @@ def is_immutable(value: object) -> bool:
         elif isinstance(one, tuple | frozenset):
             if hasattr(one, "__dict__"):
                 return False
-            left.extend(cast("Iterable[object]", one))
+            left += cast("Iterable[object]", one)
         elif not isinstance(one, Enum):
             fields = _frozen_fields(type(one))
             if fields is None:
@@ -65,9 +66,9 @@ def is_immutable(value: object) -> bool:
                 continue
             # An attribute that isn't a field, for example a cached property, may be
             # mutable. A field without a value counts as mutable, too.
-            if getattr(one, "__dict__", {}).keys() - fields:
+            if not fields.issuperset(getattr(one, "__dict__", ())):
                 return False
-            left.extend(getattr(one, field, _MUTABLE) for field in fields)
+            left.extend(map(getattr, repeat(one), fields, repeat(_MUTABLE)))
     return True
 
 
@@ -95,8 +96,7 @@ def _copies_to_itself(value: object) -> bool:
     return is_same
 
 
-def _frozen_fields(kind: type) -> frozenset[str] | None:
-    """Return the fields of a frozen dataclass or Struct; `None` for any other type."""
+def _fields_if_frozen(kind: type) -> frozenset[str] | None:
     record: Any = kind
     if dataclasses.is_dataclass(kind):
         frozen, names = record.__dataclass_params__.frozen, record.__dataclass_fields__
@@ -105,3 +105,10 @@ def _frozen_fields(kind: type) -> frozenset[str] | None:
     else:
         return None
     return frozenset(names) if frozen else None
+
+
+# Cached, because the state after each event is examined.
+_frozen_fields: Callable[[type], frozenset[str] | None] = functools.cache(
+    _fields_if_frozen
+)
+"""Return the fields of a frozen dataclass or Struct; `None` for any other type."""

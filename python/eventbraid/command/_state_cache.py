@@ -130,10 +130,7 @@ class StateCache:
 
     def has(self, kind: Kind, stream: str) -> bool:
         """Return whether the state of a stream is in the cache."""
-        return any(
-            stream in generation.get(kind, ())
-            for generation in (self._young, self._old)
-        )
+        return stream in self._young.get(kind, ()) or stream in self._old.get(kind, ())
 
     def put(
         self,

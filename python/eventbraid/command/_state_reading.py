@@ -13,6 +13,7 @@ After a conflict, only the streams that have changed are read, from their last v
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._discovery import discovery_limit, requests
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     Wanted: TypeAlias = tuple[Kind, str]
 
+_stream_id = itemgetter(1)
+
 
 _EVENTS_A_LOOK = 1_024
 """The number of events that are sorted by stream between two looks at the clock."""
@@ -61,6 +64,7 @@ class StateReading:
         "_command",
         "_decoder",
         "_generation",
+        "_is_begun",
         "_is_snapshot",
         "_is_torn",
         "_required",
@@ -96,6 +100,7 @@ class StateReading:
         self._begin()
 
     def _begin(self) -> None:
+        """Drop what was read; `_is_begun` is true until the next read."""
         self._states: States = {}
         self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
         self.versions: dict[str, int] = {}
@@ -103,6 +108,7 @@ class StateReading:
         self._is_torn = False
         self.position: int | None = None
         self.owner: Command = with_states(self._command, self._states)
+        self._is_begun = True
 
     def cold_streams(self) -> Iterable[str]:
         """Return the declared streams whose states are not in the cache."""
@@ -133,7 +139,8 @@ class StateReading:
             FoldError: The kind's `apply` raised an exception.
         """
         del states
-        self._begin()
+        if not self._is_begun:
+            self._begin()
         await self._read_all(port, check_time)
         if self._is_torn:
             self._is_snapshot = True
@@ -141,6 +148,7 @@ class StateReading:
             await self._read_all(port, check_time)
 
     async def _read_all(self, port: Port, check_time: Callable[[], None]) -> None:
+        self._is_begun = False
         declared = {
             (field.kind, stream): None
             for field in self._command.__shape__.declared
@@ -203,7 +211,7 @@ class StateReading:
         """Find the states of streams in the cache, and read what is missing there."""
         cached: dict[Wanted, CachedState | None] = {}
         missing: dict[str, int] = {}
-        kind_counts = Counter(stream for _, stream in wanted)
+        kind_counts = Counter(map(_stream_id, wanted))
         for kind, stream in wanted:
             found = self._cache.find(kind, stream)
             if found is None and kind.snapshots is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from eventbraid.command._state_cache import EVENT_BYTES
 from eventbraid.command._stream_fold import stream_of
+from eventbraid.command._typing import has_slots
 from eventbraid.command._write import STATES
 from eventbraid.event._frozen import is_frozen_class
 
@@ -28,8 +28,19 @@ def with_states(command: C, states: States) -> C:
     One command may be executed by several threads and tasks at once, and each execution
     has its own states.
     """
-    made = copy.copy(command)
-    vars(made)[STATES] = states
+    kind = type(command)
+    # `copy.copy` would make more calls, and would assign to the slots of an instance
+    # that is frozen.
+    made = object.__new__(kind)
+    attributes = vars(made)
+    attributes.update(vars(command))
+    attributes[STATES] = states
+    if has_slots(kind):
+        attributes_and_slots: Any = object.__reduce_ex__(command, 2)[2]
+        if isinstance(attributes_and_slots, tuple):
+            _, slots = cast("tuple[object, dict[str, object]]", attributes_and_slots)
+            for name, value in slots.items():
+                object.__setattr__(made, name, value)
     return made
 
 

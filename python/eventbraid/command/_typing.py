@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar, cast
@@ -52,6 +53,15 @@ def event_kinds(union: object) -> EventKinds:
 def is_covered(kind: type, kinds: frozenset[type]) -> bool:
     """Return whether a set of classes contains a class or one of its bases."""
     return kind in kinds or any(base in kinds for base in kind.__mro__)
+
+
+@functools.cache
+def has_slots(kind: type) -> bool:
+    """Return whether some attributes of the instances of a class have slots.
+
+    Then the attributes aren't all in the instance's ``__dict__``.
+    """
+    return any(vars(base).get("__slots__") for base in kind.__mro__)
 
 
 def may_be_none(state: object) -> bool:
