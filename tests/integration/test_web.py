@@ -323,10 +323,13 @@ async def test_faults_of_the_store_reach_the_client(anyio_backend, fault, status
 # --- other exceptions -----------------------------------------------------------------
 
 
-async def test_an_unknown_error_shows_nothing_and_reaches_the_server(anyio_backend):
+@pytest.mark.parametrize(
+    "error", [KeyError("password"), errors.UnknownEventType("password")]
+)
+async def test_a_bug_shows_nothing_and_reaches_the_server(anyio_backend, error):
     sent = []
-    with pytest.raises(KeyError, match="password"):
-        await run(app_of(raising(KeyError("password"))), "http", "/0", sent)
+    with pytest.raises(type(error), match="password"):
+        await run(app_of(raising(error)), "http", "/0", sent)
     assert sent[0]["status"] == 500
     assert json.loads(sent[1]["body"]) == {
         "type": "/problems/internal-error",
@@ -350,10 +353,10 @@ async def test_errors_of_the_server_are_logged_and_refusals_only_for_debugging(
     assert "shop.braid" in full.getMessage()
     assert (full.levelname, full.exc_info) == ("ERROR", None)
     caplog.clear()
-    await answer_to(errors.UnknownEventType("x"))
-    [bug] = caplog.records
-    assert bug.name == "eventbraid.web"
-    assert bug.exc_info
+    await answer_to(errors.InvalidArgument("thing", "x", "it is bad"))
+    [doubtful] = caplog.records
+    assert doubtful.name == "eventbraid.web"
+    assert doubtful.exc_info
 
 
 async def test_a_path_with_a_line_break_makes_one_line_of_the_log(
@@ -419,7 +422,7 @@ def test_a_problem_must_be_an_error():
     [
         (errors.InvalidValue("Cents", "-1", "x", "y"), 1008, "invalid-value"),
         (errors.StorageFull("x", "full"), 1013, "storage-full"),
-        (errors.FoldError("Purse", "filled", "purse-1", 3, 7), 1011, "internal-error"),
+        (errors.SagaBlocked("saga-1", "ship", 2, "needs_code"), 1011, "saga-blocked"),
         (web.Problem(400, None, "x"), 1008, ""),
     ],
 )

@@ -39,12 +39,14 @@ def problem_handlers(
     """Return the handlers of exceptions, for Starlette or FastAPI.
 
     They report a `Problem`, every `EventbraidError`, the `HTTPException` of the
-    framework, and FastAPI's `RequestValidationError`. Any other exception is an
-    internal error: the client learns nothing about it, and the server logs it. If a
-    WebSocket's endpoint raises, the connection is closed.
+    framework, and FastAPI's `RequestValidationError`. Any other exception, and an
+    `EventbraidError` that shows a bug, is an internal error: the client learns nothing
+    about it, and the server logs it. If a WebSocket's endpoint raises, the connection
+    is closed.
 
-    The logger ``eventbraid.web`` reports internal errors with tracebacks at ERROR, the
-    other errors from 500 on as one line at ERROR, and refusals at DEBUG.
+    The logger ``eventbraid.web`` reports other errors from 500 on at ERROR, an
+    `InvalidArgument` at ERROR with its traceback, and refusals at DEBUG. It is silent
+    unless the application configures logging.
 
     Args:
         type_prefix: The beginning of the ``type`` of each report, for example the
@@ -108,6 +110,11 @@ class _Answers:
     ) -> Response | None:
         assert isinstance(error, eb.EventbraidError)  # noqa: S101
         problem = self._problem_of(error)
+        if problem.kind == INTERNAL_ERROR:
+            # As any other bug: the framework calls `to_unexpected_error` and raises the
+            # error again, so that the server logs it even if the application doesn't
+            # configure the logger of this module.
+            raise error
         _log_error(connection, error, problem)
         return await self._answer(connection, problem)
 
@@ -178,7 +185,7 @@ def _log_error(
 ) -> None:
     # The path is shown by its repr: it may contain line breaks.
     what = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
-    if problem.kind in {INTERNAL_ERROR, "invalid-argument"}:
+    if problem.kind == "invalid-argument":
         _log.error("%s failed", what, exc_info=error)
     elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s failed: %s: %s", what, type(error).__name__, error)
