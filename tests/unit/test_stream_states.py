@@ -843,6 +843,27 @@ def test_without_a_cache_every_command_reads(store):
     assert executor.load(Account("account-a")) == StreamState(Money(3), 3)
 
 
+def test_without_a_cache_no_command_waits_for_the_commit_of_another(store):
+    """It would not find the state afterwards, so the wait would be for nothing."""
+    held = []
+
+    class Watching:
+        coordination = store.coordination
+        committed = store.committed
+        read_streams = store.read_streams
+
+        def append(self, events, **options):
+            queues, _ = executor._engine._shared.get()
+            held.append(queues.contended(["account-a", "account-b"]))
+            return store.append(events, **options)
+
+    deposit(store, "account-a", *range(100))
+    executor = eb.Executor(Watching(), state_cache_bytes=0)
+    transfer = Transfer(source="account-a", target="account-b", amount=Money(1))
+    assert executor.execute(transfer).attempts == 1
+    assert held == [[]]
+
+
 async def execute_in_loop(store, count, commands):
     executor = eb.AsyncExecutor(store, retry=eb.RetryPolicy(maximum_attempts=1_000))
     done = []

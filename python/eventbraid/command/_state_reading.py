@@ -111,7 +111,13 @@ class StateReading:
         self._is_begun = True
 
     def cold_streams(self) -> Iterable[str]:
-        """Return the declared streams whose states are not in the cache."""
+        """Return the declared streams whose states are not in the cache.
+
+        Without a cache there are none: a command that waited for another one would not
+        find the state afterwards, so all would only wait for each other's commits.
+        """
+        if not self._cache.limit:
+            return
         for field in self._command.__shape__.declared:
             if field.kind.has_state:
                 for stream in field.ids_of(self._command):
