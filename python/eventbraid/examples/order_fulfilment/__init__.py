@@ -3,7 +3,8 @@
 | file | content |
 |---|---|
 | `values.py` | the values of the domain: ids, money, addresses; never invalid |
-| `orders.py` `payments.py` `inventory.py` `shipments.py` | events, stream, commands |
+| `orders.py` `payments.py` `inventory.py` `shipments.py` | events, states, commands |
+| `immutable_map.py` | a map for states with an entry for each event |
 | `services/` | gateway, carrier, notifier: protocols, and simulations that fail |
 | `fulfilment.py` | the saga: its steps, their compensations, failure handling |
 | `notifications.py` | later attempts to deliver messages that failed at first |
