@@ -55,9 +55,10 @@ def is_immutable(value: object) -> bool:
             if getattr(one, "__dict__", None):
                 return False
         elif isinstance(one, tuple | frozenset):
-            if hasattr(one, "__dict__"):
+            members = cast("Iterable[object]", one)
+            if hasattr(members, "__dict__"):
                 return False
-            left += cast("Iterable[object]", one)
+            left += members
         elif not isinstance(one, Enum):
             fields = _frozen_fields(type(one))
             if fields is None:
