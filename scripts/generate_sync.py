@@ -41,6 +41,7 @@ NAMES = {
     "AsyncLease": "Lease",
     "AsyncStore": "Store",
     "AsyncSubscription": "Subscription",
+    "AsyncTypedSubscription": "TypedSubscription",
     "LoopFace": "ThreadFace",
     "LoopPort": "ThreadPort",
     "OpenedStore": "EventStore",

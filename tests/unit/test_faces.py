@@ -20,6 +20,7 @@ CLASSES = [
     (eb.AsyncExecutor, eb.Executor),
     (eb.AsyncLease, eb.Lease),
     (eb.AsyncSubscription, eb.Subscription),
+    (store.AsyncTypedSubscription, store.TypedSubscription),
 ]
 PROTOCOLS = [(store.AsyncStore, store.Store)]
 ONE_FACE_ONLY = {"as_sync", "as_async", "reads_before_append"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from eventbraid._recorded import Parts
 from eventbraid.command._command import Command
 from eventbraid.command._decision import decided
 from eventbraid.command._discovery import DiscoveryBounds
@@ -22,7 +23,6 @@ from eventbraid.command._thread_port import ThreadPort
 from eventbraid.command._write import STATES
 from eventbraid.errors import InvalidArgument
 from eventbraid.event import EventDecoder
-from eventbraid.event._recorded import Parts
 from eventbraid.event._registry import default_registry
 from eventbraid.store._coroutine import run_without_loop
 

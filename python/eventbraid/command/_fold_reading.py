@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from eventbraid._recorded import PARTS, POSITION, expanded, kinds_of
+from eventbraid._undecoded import UndecodedEvent
 from eventbraid.command._discovery import (
     discovery_error,
     discovery_limit,
@@ -39,8 +41,6 @@ from eventbraid.command._stream_states import with_states
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.errors import EventDecodeError, InvalidArgument
-from eventbraid.event._decoder import UndecodedEvent
-from eventbraid.event._recorded import PARTS, POSITION, expanded, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -16,8 +16,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from eventbraid._recorded import kinds_of
 from eventbraid.event._frozen import is_frozen_class
-from eventbraid.event._recorded import kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from types import NoneType
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
+from eventbraid._typed_stream import TypedStream
 from eventbraid.command._snapshot_format import SnapshotFormat
+from eventbraid.command._stream_decoder import KindDecoder
 from eventbraid.command._typing import (
     EventKinds,
     event_kinds,
+    is_covered,
     may_be_none,
     type_arguments,
 )
 from eventbraid.domain._invalid_value import shown
-from eventbraid.errors import InvalidStreamId
+from eventbraid.errors import InvalidArgument, InvalidStreamId
+from eventbraid.event import EventRegistry, default_registry
 from eventbraid.store._paging import checked
 
 if sys.version_info >= (3, 13):
@@ -22,11 +26,16 @@ if sys.version_info >= (3, 13):
 else:
     from typing_extensions import TypeVar
 
+if TYPE_CHECKING:
+    from eventbraid._event_types import EventTypes
+    from eventbraid._typed_stream import StreamDecoder
+    from eventbraid._undecoded import OnUndecodable
+
 E = TypeVar("E")
 S = TypeVar("S", default=None)
 
 
-class Stream(Generic[E, S]):
+class Stream(TypedStream[E], Generic[E, S]):
     """The id of a stream of one kind, which has its own events and its own state.
 
     Derive a class for each kind of stream, with its events, its state and its category.
@@ -156,12 +165,7 @@ class Stream(Generic[E, S]):
         Raises:
             InvalidStreamId: The id isn't a text, or is of another category.
         """
-        category = cls.category
-        if not category:
-            raise TypeError(
-                f"{cls.__name__} has no category; derive a class: "
-                'class Account(Stream[AccountEvent], category="account")'
-            )
+        category = cls.checked_category()
         if not isinstance(stream_id, str):
             raise InvalidStreamId(
                 "stream",
@@ -175,6 +179,59 @@ class Stream(Generic[E, S]):
                 f"the ids of {cls.__name__} streams begin with '{category}-'",
             )
         return str.__str__(stream_id)
+
+    @classmethod
+    def checked_category(cls) -> str:
+        """Return the category of the kind.
+
+        Raises:
+            TypeError: The kind has no category.
+        """
+        if not cls.category:
+            raise TypeError(
+                f"{cls.__name__} has no category; derive a class: "
+                'class Account(Stream[AccountEvent], category="account")'
+            )
+        return cls.category
+
+    @classmethod
+    def event_decoder(
+        cls, registry: EventTypes | None, on_undecodable: OnUndecodable
+    ) -> StreamDecoder[E]:
+        """Build the decoder of a typed read of streams of this kind.
+
+        Args:
+            registry: The registry of the store.
+            on_undecodable: The policy of the read.
+
+        Raises:
+            InvalidArgument: The policy is invalid.
+            TypeError: The kind has no category.
+        """
+        cls.checked_category()
+        if not isinstance(registry, EventRegistry):
+            registry = default_registry
+        decoder = KindDecoder(
+            cls.__name__, cls.events, registry=registry, on_undecodable=on_undecodable
+        )
+        return cast("StreamDecoder[E]", decoder)
+
+    @classmethod
+    def refuse_foreign_event(cls, event: object, /) -> None:
+        """Raise if an event isn't one of the kind's events.
+
+        Raises:
+            InvalidArgument: The event is of another class.
+        """
+        found = type(event)
+        if cls.events is None or is_covered(found, cls.events):
+            return
+        raise InvalidArgument(
+            f"event of {cls.__name__}",
+            shown(event),
+            f"{found.__name__} is not one of its events; add it to the first type "
+            "argument of its Stream",
+        )
 
     def __eq__(self, other: object, /) -> bool:
         if type(other) is not type(self):

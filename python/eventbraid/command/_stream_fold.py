@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eventbraid._recorded import Parts
+from eventbraid._undecoded import UndecodedEvent
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.errors import EventDecodeError, FoldError, InvalidArgument
-from eventbraid.event._decoder import UndecodedEvent
-from eventbraid.event._recorded import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from eventbraid._recorded import Parts
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import EventDecodeError, UnknownCodec, UnknownEventType
 from eventbraid.event._body_codec import BodyContext, codec_id, decoded_body
 from eventbraid.event._codec import TOO_DEEP
-from eventbraid.event._recorded import Parts
 from eventbraid.event._registry import default_registry
 from eventbraid.event._upcasting import SPLIT_LIMIT, UpcastError
 from eventbraid.event._wire import to_json

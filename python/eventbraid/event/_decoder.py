@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from eventbraid._recorded import PARTS, Recorded, SetAside, expanded
+from eventbraid._undecoded import OnUndecodable, UndecodedEvent
 from eventbraid.domain._invalid_value import shown
 from eventbraid.errors import EventDecodeError, InvalidArgument, UnknownEventType
 from eventbraid.event._decode_steps import (
@@ -14,7 +14,6 @@ from eventbraid.event._decode_steps import (
     decode_old,
     schema_version,
 )
-from eventbraid.event._recorded import PARTS, Recorded, SetAside, expanded
 from eventbraid.event._registry import (
     EventRegistry,
     checked_registry,
@@ -22,44 +21,9 @@ from eventbraid.event._registry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from eventbraid.store import RecordedEvent
-
-
-@dataclass(frozen=True, slots=True)
-class UndecodedEvent:
-    """A recorded event that this program can't decode, in place of its typed event.
-
-    Attributes:
-        raw: The event as it was read from the store.
-        error: The reason: its type is unknown, or its body doesn't decode.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> from eventbraid.event import EventDecoder, UndecodedEvent
-        >>> decoder = EventDecoder(on_undecodable="raw")
-        >>> with eb.open("memory:") as store:
-        ...     done = store.append([("a-1", "doc.unheard_of", b"{}")])
-        ...     [raw] = store.read_stream("a-1")
-        >>> [recorded] = decoder.decode(raw)
-        >>> match recorded.event:
-        ...     case UndecodedEvent(raw, error):
-        ...         print(raw.type, type(error).__name__)
-        doc.unheard_of UnknownEventType
-    """
-
-    raw: RecordedEvent
-    error: UnknownEventType | EventDecodeError = field(compare=False)
-
-
-OnUndecodable: TypeAlias = Literal["raise", "raw"] | Callable[[UndecodedEvent], object]
-"""What a typed read does with an event that can't be decoded.
-
-``"raise"`` raises `UnknownEventType` or `EventDecodeError`. ``"raw"`` returns an
-`UndecodedEvent` in place of the typed event. A function is called with the
-`UndecodedEvent`, to set it aside, and the read continues without it.
-"""
 
 
 class EventDecoder:
@@ -219,10 +183,16 @@ class EventDecoder:
         except Exception as error:  # noqa: BLE001 - returned as the refusal
             decoded = decode_again(recorded, error, self._registry)
         if isinstance(decoded, UnknownEventType | EventDecodeError):
-            if self._on_undecodable == "raise":
-                raise decoded
-            return Recorded(self._substitute(recorded, decoded), recorded)
+            return self.refused(recorded, decoded)
         return Recorded(decoded, recorded)
+
+    def refused(
+        self, recorded: RecordedEvent, error: UnknownEventType | EventDecodeError
+    ) -> Recorded[Any]:
+        """Apply the policy to an event that can't be decoded, and return its entry."""
+        if self._on_undecodable == "raise":
+            raise error
+        return Recorded(self._substitute(recorded, error), recorded)
 
     def events(self, recorded: Iterable[RecordedEvent]) -> tuple[object, ...]:
         """Return the typed events of records, without the records."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 
+from eventbraid._recorded import Parts, SetAside
+from eventbraid._undecoded import UndecodedEvent
 from eventbraid.domain._schema import is_changeable
 from eventbraid.domain._schema_builder import schema_of
-from eventbraid.event._decoder import UndecodedEvent
-from eventbraid.event._recorded import Parts, SetAside
 
 
 @functools.cache

@@ -7,10 +7,12 @@ a body alone don't have.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from eventbraid._native import NewEvent
 from eventbraid._native import traced_event as traced_native_event
+from eventbraid._recorded import Parts
+from eventbraid._typed_stream import TypedStream
 from eventbraid.domain._invalid_value import shown
 from eventbraid.domain._same import is_same
 from eventbraid.errors import (
@@ -27,7 +29,6 @@ from eventbraid.event._decode_steps import (
     decode_old,
     schema_version,
 )
-from eventbraid.event._recorded import Parts
 from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from eventbraid.event._event_type import EventType
     from eventbraid.event._registry import EventRegistry
     from eventbraid.store import RecordedEvent
+
+E = TypeVar("E")
 
 
 class VersionedBody(bytes):
@@ -218,8 +221,34 @@ def decode_event(
     )
 
 
+@overload
+def new_event(
+    stream: TypedStream[E],
+    event: E,
+    /,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    event_id: UUID | None = None,
+    registry: EventRegistry = default_registry,
+    original_time: datetime | None = None,
+) -> NewEvent: ...
+
+
+@overload
 def new_event(
     stream: str,
+    event: object,
+    /,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    event_id: UUID | None = None,
+    registry: EventRegistry = default_registry,
+    original_time: datetime | None = None,
+) -> NewEvent: ...
+
+
+def new_event(
+    stream: str | TypedStream[E],
     event: object,
     /,
     *,
@@ -233,7 +262,8 @@ def new_event(
     It has the event's type, its body as JSON, and its schema version.
 
     Args:
-        stream: The id of the stream.
+        stream: The stream: a typed one, which accepts the events of its kind only, or
+            the id of any.
         event: An instance of a registered class.
         metadata: Further facts about the event, besides its body. The key ``v`` is
             reserved for the schema version.
@@ -243,8 +273,8 @@ def new_event(
             the import of history. It has a time zone, and readers get it in UTC.
 
     Raises:
-        InvalidArgument: The class isn't registered, a value couldn't be read back, or
-            the original time has no time zone.
+        InvalidArgument: The class isn't registered or isn't one of the kind's events, a
+            value couldn't be read back, or the original time has no time zone.
         InvalidValue: A field isn't what its annotation says.
 
     Example:
@@ -257,7 +287,15 @@ def new_event(
         ...     done = store.append([cast], expect={"bell-1": eb.NO_STREAM})
         ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
         [BellCast(kilograms=900)]
+
+        For a typed stream, a type checker refuses the event of another kind:
+
+        >>> class Tower(eb.Stream[BellCast], category="tower"): ...
+        >>> eb.new_event(Tower("tower-1"), BellCast(350)).stream
+        'tower-1'
     """
+    if type(stream) is not str:
+        stream = _stream_id(stream, event)
     found = registry.of_class(type(event))
     # As `_encoded` does: commands call this function for each event.
     try:
@@ -294,6 +332,14 @@ def new_event(
         event_id=event_id,
         original_time=original_time,
     )
+
+
+def _stream_id(stream: str | TypedStream[E], event: object) -> str:
+    """Return the id of a stream, and refuse an event that its kind doesn't have."""
+    if isinstance(stream, TypedStream):
+        stream.refuse_foreign_event(event)
+        return stream.id
+    return stream
 
 
 def _encoded_body(

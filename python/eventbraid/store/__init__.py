@@ -1,4 +1,4 @@
-"""The store: append to streams, read them, follow the log; bytes, not types."""
+"""The store: append to streams, read them, follow the log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from eventbraid._native import (
     StreamsSnapshot,
     uuid7,
 )
+from eventbraid._typed_stream import TypedStream
 from eventbraid.store._async_open import open_async
 from eventbraid.store._async_protocol import AsyncStore
 from eventbraid.store._async_store import AsyncEventStore
@@ -22,6 +23,10 @@ from eventbraid.store._report import StoreSession, StoreStats, VerifyReport
 from eventbraid.store._reservation import StreamReservation, StreamReservations
 from eventbraid.store._subscription import AsyncSubscription, Subscription
 from eventbraid.store._sync_store import EventStore
+from eventbraid.store._typed_subscription import (
+    AsyncTypedSubscription,
+    TypedSubscription,
+)
 
 __all__ = [
     "ANY",
@@ -31,6 +36,7 @@ __all__ = [
     "AsyncEventStore",
     "AsyncStore",
     "AsyncSubscription",
+    "AsyncTypedSubscription",
     "Coordination",
     "EventStore",
     "Expectation",
@@ -46,6 +52,8 @@ __all__ = [
     "StreamReservations",
     "StreamsSnapshot",
     "Subscription",
+    "TypedStream",
+    "TypedSubscription",
     "VerifyReport",
     "open",
     "open_async",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from eventbraid._native import Appended, LogFilter, mark_interrupted
 from eventbraid.store._completion_port import unwrapped
@@ -18,16 +18,23 @@ from eventbraid.store._report import (
 )
 from eventbraid.store._reservation import used_reservation
 from eventbraid.store._subscription import AsyncSubscription
+from eventbraid.store._typed_reads import log_source, stream_source
+from eventbraid.store._typed_subscription import AsyncTypedSubscription
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Self
+    from typing import Literal, Self
 
     from typing_extensions import Buffer
 
     from eventbraid._native import NewEvent, RecordedEvent, StreamsSnapshot
+    from eventbraid._recorded import Recorded
+    from eventbraid._typed_stream import TypedStream
+    from eventbraid._undecoded import OnUndecodable, UndecodedEvent
     from eventbraid.store._expectation import Expectation
+
+E = TypeVar("E")
 
 
 class AsyncEventStore(LoopFace):
@@ -76,7 +83,9 @@ class AsyncEventStore(LoopFace):
 
         Args:
             events: The events, in order: `NewEvent` objects, which `new_event` builds
-                of typed events, or ``(stream, type, data)`` tuples.
+                of typed events
+                (``new_event(Account("account-alice"), PaidIn(Money(5)))``), or
+                ``(stream, type, data)`` tuples.
             expect: The expected version or condition of each stream. A stream may be
                 expected without being written; a written stream without an expectation
                 may have any version.
@@ -177,6 +186,31 @@ class AsyncEventStore(LoopFace):
         await current_port().checkpoint()
         return await self._reads.committed(idempotency_key, content=content)
 
+    @overload
+    def read_stream(
+        self,
+        stream: TypedStream[E],
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        on_undecodable: Literal["raise"] | Callable[[UndecodedEvent], object] = "raise",
+    ) -> AsyncIterator[Recorded[E]]: ...
+
+    @overload
+    def read_stream(
+        self,
+        stream: TypedStream[E],
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        on_undecodable: Literal["raw"],
+    ) -> AsyncIterator[Recorded[E | UndecodedEvent]]: ...
+
+    @overload
     def read_stream(
         self,
         stream: str,
@@ -185,23 +219,41 @@ class AsyncEventStore(LoopFace):
         before: int | None = None,
         limit: int | None = None,
         backward: bool = False,
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncIterator[RecordedEvent]: ...
+
+    def read_stream(
+        self,
+        stream: str | TypedStream[Any],
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        on_undecodable: OnUndecodable = "raise",
+    ) -> AsyncIterator[Any]:
         """Read the events of one stream, page by page.
 
         The read ends at what was durable when its first page was fetched.
 
         Args:
-            stream: The stream's id. A stream without events reads as empty.
+            stream: The stream's id, or a typed stream such as
+                ``Account("account-alice")``, whose events are decoded. A stream without
+                events reads as empty.
             after: Only events after this version.
             before: Only events before this version.
-            limit: The maximum number of events.
+            limit: The maximum number of recorded events. Upcasters may make several
+                typed events of one, or none.
             backward: Whether to begin with the newest event.
+            on_undecodable: What a typed read does with an event that can't be decoded
+                as one of the kind's events: ``"raise"``, ``"raw"`` to get an
+                `UndecodedEvent` in its place, or a function that sets it aside. A read
+                ends when it raises.
 
         Returns:
-            The events.
+            The events: `RecordedEvent`, or `Recorded` of a typed stream.
 
         Raises:
-            InvalidArgument: If the id or a number is invalid.
+            InvalidArgument: If the id, a number or the policy is invalid.
 
         Example:
             >>> import asyncio
@@ -214,11 +266,35 @@ class AsyncEventStore(LoopFace):
             >>> asyncio.run(main())
             2 b'2'
             1 b'1'
+
+            A typed stream:
+
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> @eb.event("doc.tank.filled_in_loop")
+            ... class TankFilled:
+            ...     litres: int
+            >>> class Tank(eb.Stream[TankFilled], category="tank"): ...
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         filled = eb.new_event(Tank("tank-1"), TankFilled(5))
+            ...         done = await store.append([filled])
+            ...         async for recorded in store.read_stream(Tank("tank-1")):
+            ...             print(recorded.version, recorded.event.litres)
+            >>> asyncio.run(main())
+            1 5
         """
         self._handle.begin_async_read()
-        return self._events(
+        decoder = None
+        # Reads of a plain id, which commands make, pay no call for the typed ones.
+        if type(stream) is not str or on_undecodable != "raise":
+            stream, decoder = stream_source(stream, on_undecodable, self.registry)
+        events = self._events(
             Paging(stream, after=after, before=before, limit=limit, backward=backward)
         )
+        if decoder is None:
+            return events
+        return self._typed_events(events, decoder, backward=backward)
 
     async def read_streams(
         self,
@@ -258,8 +334,38 @@ class AsyncEventStore(LoopFace):
         await current_port().checkpoint()
         return await self._reads.read_streams(streams, at=at, after=after)
 
+    @overload
     def read_all(
         self,
+        source: type[TypedStream[E]] | TypedStream[E],
+        /,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        types: Iterable[str] | None = None,
+        on_undecodable: Literal["raise"] | Callable[[UndecodedEvent], object] = "raise",
+    ) -> AsyncIterator[Recorded[E]]: ...
+
+    @overload
+    def read_all(
+        self,
+        source: type[TypedStream[E]] | TypedStream[E],
+        /,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        types: Iterable[str] | None = None,
+        on_undecodable: Literal["raw"],
+    ) -> AsyncIterator[Recorded[E | UndecodedEvent]]: ...
+
+    @overload
+    def read_all(
+        self,
+        /,
         *,
         after: int = 0,
         before: int | None = None,
@@ -270,15 +376,36 @@ class AsyncEventStore(LoopFace):
         category: str | None = None,
         types: Iterable[str] | None = None,
         system: bool = False,
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncIterator[RecordedEvent]: ...
+
+    def read_all(
+        self,
+        source: type[TypedStream[Any]] | TypedStream[Any] | None = None,
+        /,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        stream: str | None = None,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+        system: bool = False,
+        on_undecodable: OnUndecodable = "raise",
+    ) -> AsyncIterator[Any]:
         """Read the log, page by page.
 
         The read ends at what was durable when its first page was fetched.
 
         Args:
+            source: A kind of stream, for the decoded events of all its streams, or a
+                typed stream. Every event of its category is read, also those of types
+                that are unknown.
             after: Only events after this position.
             before: Only events before this position.
-            limit: The maximum number of events that pass the filter.
+            limit: The maximum number of recorded events that pass the filter. Upcasters
+                may make several typed events of one, or none.
             backward: Whether to begin with the newest event.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
@@ -287,12 +414,17 @@ class AsyncEventStore(LoopFace):
             system: Whether events of system streams are included, whose ids begin with
                 ``$``: the library's own records. They are also included if `stream`,
                 `prefix` or `category` begins with ``$``.
+            on_undecodable: What a typed read does with an event that can't be decoded
+                as one of the kind's events: ``"raise"``, ``"raw"`` to get an
+                `UndecodedEvent` in its place, or a function that sets it aside. A read
+                ends when it raises.
 
         Returns:
-            The events.
+            The events: `RecordedEvent`, or `Recorded` of a typed source.
 
         Raises:
-            InvalidArgument: If a number is invalid.
+            InvalidArgument: If a number or the policy is invalid, or if a typed source
+                is combined with another choice of streams.
             InvalidStreamId: If no stream could have this id.
 
         Example:
@@ -309,6 +441,17 @@ class AsyncEventStore(LoopFace):
             order-1
         """
         self._handle.begin_async_read()
+        decoder = None
+        if source is not None or on_undecodable != "raise":
+            stream, category, decoder = log_source(
+                source,
+                on_undecodable,
+                self.registry,
+                stream=stream,
+                prefix=prefix,
+                category=category,
+                system=system,
+            )
         # `subscribe` repeats these five arguments. One object for them, or
         # `**conditions`, would hide their types and defaults from editors and `help()`.
         wanted = LogFilter(
@@ -318,12 +461,39 @@ class AsyncEventStore(LoopFace):
             types=types,
             system=system,
         )
-        return self._events(
+        events = self._events(
             Paging(wanted, after=after, before=before, limit=limit, backward=backward)
         )
+        if decoder is None:
+            return events
+        return self._typed_events(events, decoder, backward=backward)
 
+    @overload
     def subscribe(
         self,
+        source: type[TypedStream[E]] | TypedStream[E],
+        /,
+        *,
+        after: int = 0,
+        types: Iterable[str] | None = None,
+        on_undecodable: Literal["raise"] | Callable[[UndecodedEvent], object] = "raise",
+    ) -> AsyncTypedSubscription[E]: ...
+
+    @overload
+    def subscribe(
+        self,
+        source: type[TypedStream[E]] | TypedStream[E],
+        /,
+        *,
+        after: int = 0,
+        types: Iterable[str] | None = None,
+        on_undecodable: Literal["raw"],
+    ) -> AsyncTypedSubscription[E | UndecodedEvent]: ...
+
+    @overload
+    def subscribe(
+        self,
+        /,
         *,
         after: int = 0,
         stream: str | None = None,
@@ -331,10 +501,27 @@ class AsyncEventStore(LoopFace):
         category: str | None = None,
         types: Iterable[str] | None = None,
         system: bool = False,
-    ) -> AsyncSubscription:
+    ) -> AsyncSubscription: ...
+
+    def subscribe(
+        self,
+        source: type[TypedStream[Any]] | TypedStream[Any] | None = None,
+        /,
+        *,
+        after: int = 0,
+        stream: str | None = None,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+        system: bool = False,
+        on_undecodable: OnUndecodable = "raise",
+    ) -> AsyncSubscription | AsyncTypedSubscription[Any]:
         """Follow the log: first the events in it, then new ones.
 
         Args:
+            source: A kind of stream, for the decoded events of all its streams, or a
+                typed stream. Every event of its category is read, also those of types
+                that are unknown.
             after: The position after which it begins; `head()` for new events only.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
@@ -343,12 +530,16 @@ class AsyncEventStore(LoopFace):
             system: Whether events of system streams are included, whose ids begin with
                 ``$``: the library's own records. They are also included if `stream`,
                 `prefix` or `category` begins with ``$``.
+            on_undecodable: What a typed subscription does with an event that can't be
+                decoded as one of the kind's events: ``"raise"``, ``"raw"`` to get an
+                `UndecodedEvent` in its place, or a function that sets it aside.
 
         Returns:
             An endless iterator that waits for events; close it to end it.
 
         Raises:
-            InvalidArgument: If the position is invalid.
+            InvalidArgument: If the position or the policy is invalid, or if a typed
+                source is combined with another choice of streams.
             InvalidStreamId: If no stream could have this id.
 
         Example:
@@ -365,6 +556,17 @@ class AsyncEventStore(LoopFace):
             order-1
         """
         self._handle.begin_async_read()
+        decoder = None
+        if source is not None or on_undecodable != "raise":
+            stream, category, decoder = log_source(
+                source,
+                on_undecodable,
+                self.registry,
+                stream=stream,
+                prefix=prefix,
+                category=category,
+                system=system,
+            )
         wanted = LogFilter(
             stream=stream,
             prefix=prefix,
@@ -372,7 +574,10 @@ class AsyncEventStore(LoopFace):
             types=types,
             system=system,
         )
-        return AsyncSubscription(self._handle, after, wanted)
+        subscription = AsyncSubscription(self._handle, after, wanted)
+        if decoder is None:
+            return subscription
+        return AsyncTypedSubscription(subscription, decoder)
 
     async def version(self, stream: str) -> int:
         """Return a stream's version: the number of its events.

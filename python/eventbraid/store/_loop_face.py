@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid._native import Page
 from eventbraid.store._completion_port import TURN_SECONDS, unwrapped
@@ -13,9 +14,11 @@ from eventbraid.store._paging import NAMES_A_PAGE
 from eventbraid.store._reads import NativeReads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from eventbraid._native import RecordedEvent, Store, StreamNames
+    from eventbraid._recorded import Recorded
+    from eventbraid._typed_stream import StreamDecoder
     from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._handle import Handle
     from eventbraid.store._paging import Paging
@@ -100,7 +103,7 @@ class LoopFace(Face):
                     began = monotonic()
                 yield name
 
-    async def _events(self, paging: Paging) -> AsyncIterator[RecordedEvent]:
+    async def _events(self, paging: Paging) -> AsyncGenerator[RecordedEvent, None]:
         while not paging.done:
             native = await self._handle.own_async()
             port = current_port()
@@ -118,6 +121,22 @@ class LoopFace(Face):
                     await port.checkpoint()
                     began = monotonic()
                 yield recorded
+
+    async def _typed_events(
+        self,
+        events: AsyncGenerator[RecordedEvent, None],
+        decoder: StreamDecoder[Any],
+        *,
+        backward: bool,
+    ) -> AsyncIterator[Recorded[Any]]:
+        # If decoding raises, the read is closed here: left to the garbage collector, it
+        # would be reported by trio as a generator that nothing has closed.
+        async with aclosing(events):
+            async for recorded in events:
+                decoded = decoder.decode(recorded)
+                # The newest first, also among the events of one record.
+                for one in reversed(decoded) if backward else decoded:
+                    yield one
 
 
 async def _next_names(listing: StreamNames) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._face import Face
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eventbraid._native import RecordedEvent
+    from eventbraid._recorded import Recorded
+    from eventbraid._typed_stream import StreamDecoder
     from eventbraid.store._paging import Paging
 
 
@@ -47,3 +49,21 @@ class ThreadFace(Face):
             )
             paging.advance(page)
             yield from page.events
+
+    def _typed_events(
+        self,
+        events: Iterator[RecordedEvent],
+        decoder: StreamDecoder[Any],
+        *,
+        backward: bool,
+    ) -> Iterator[Recorded[Any]]:
+        if not backward:
+            return decoder.decode_all(events)
+        return self._typed_events_backward(events, decoder)
+
+    def _typed_events_backward(
+        self, events: Iterator[RecordedEvent], decoder: StreamDecoder[Any]
+    ) -> Iterator[Recorded[Any]]:
+        for recorded in events:
+            # The newest first, also among the events of one record.
+            yield from reversed(decoder.decode(recorded))

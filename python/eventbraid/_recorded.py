@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from eventbraid.store import RecordedEvent
+    from eventbraid._native import RecordedEvent
 
 E_co = TypeVar("E_co", covariant=True)
 
