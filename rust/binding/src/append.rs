@@ -14,7 +14,7 @@ use crate::completion::Promise;
 use crate::error::{Conditions, append_exception, exception, invalid};
 use crate::interrupt;
 use crate::new_event::NewEvent;
-use crate::text::{argument_text, bytes, carried_metadata, string, utf8, wrong_type};
+use crate::text::{argument_text, bytes, carried_metadata, string, type_name, utf8, wrong_type};
 
 /// The minimum size in bytes for which encoding detaches from the interpreter. Below it, encoding
 /// takes less time than it may take to get the GIL back from another thread.
@@ -255,6 +255,13 @@ fn all_objects<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<EventObjects<'py
     if events.is_instance_of::<PyString>() || events.is_instance_of::<PyBytes>() {
         return Err(wrong_type("events", "an iterable of events", events));
     }
+    if events.is_instance_of::<NewEvent>() {
+        return Err(wrong_type(
+            "events",
+            "an iterable of events, such as [event]",
+            events,
+        ));
+    }
     events.try_iter()?.map(|event| objects(event?)).collect()
 }
 
@@ -262,9 +269,9 @@ fn objects(event: Bound<'_, PyAny>) -> PyResult<EventObjects<'_>> {
     if let Ok(tuple) = event.cast::<PyTuple>() {
         return objects_of_tuple(tuple);
     }
-    let Ok(event) = event.cast_into::<NewEvent>() else {
-        return Err(PyTypeError::new_err(SHAPE));
-    };
+    let event = event
+        .cast_into::<NewEvent>()
+        .map_err(|error| not_an_event(&error.into_inner()))?;
     let (py, new) = (event.py(), event.get());
     Ok(EventObjects {
         stream: new.stream(py).clone(),
@@ -274,11 +281,21 @@ fn objects(event: Bound<'_, PyAny>) -> PyResult<EventObjects<'_>> {
     })
 }
 
-const SHAPE: &str = "each event must be a NewEvent or a (stream, type, data) tuple";
+/// The exception for an object that can't be appended as an event.
+fn not_an_event(given: &Bound<'_, PyAny>) -> PyErr {
+    let found = given.cast::<PyTuple>().map_or_else(
+        |_| type_name(&given.get_type()),
+        |tuple| format!("a tuple of length {}", tuple.len()),
+    );
+    PyTypeError::new_err(format!(
+        "each event must be a NewEvent or a (stream, type, data) tuple, not {found}; build the \
+         event of a registered class with eventbraid.new_event(stream, event)"
+    ))
+}
 
 fn objects_of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<EventObjects<'py>> {
     if tuple.len() != 3 {
-        return Err(PyTypeError::new_err(SHAPE));
+        return Err(not_an_event(tuple.as_any()));
     }
     if carried_metadata(&tuple.get_item(2)?)?.is_some() {
         return objects(NewEvent::of_tuple(tuple)?.into_any());
@@ -332,26 +349,32 @@ fn expectations<'py>(expect: &Bound<'py, PyAny>) -> PyResult<Expected<'py>> {
 }
 
 fn expectation(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {
-    let conditions = Conditions::of(expected.py())?;
-    if expected.is(&conditions.any) {
-        return Ok(Expectation::Any);
-    }
-    if expected.is(&conditions.no_stream) {
-        return Ok(Expectation::NoStream);
-    }
-    if expected.is(&conditions.exists) {
-        return Ok(Expectation::Exists);
-    }
+    let py = expected.py();
     if !expected.is_instance_of::<PyInt>() || expected.is_instance_of::<PyBool>() {
-        return Err(wrong_type(
-            "expectation",
-            "an int, ANY, NO_STREAM or EXISTS",
-            expected,
-        ));
+        // A process that imported the package again has other members than the first import.
+        let first = condition(expected, Conditions::first(py)?);
+        return match first {
+            Some(condition) => Ok(condition),
+            None => condition(expected, &Conditions::current(py)?).ok_or_else(|| {
+                wrong_type("expectation", "an int, ANY, NO_STREAM or EXISTS", expected)
+            }),
+        };
     }
     let version = expected.extract::<u64>().map_err(|_| {
         let reason = "a version is 0 or more, and fits 64 bits".to_owned();
         invalid("expectation", argument_text(expected), reason)
     })?;
     Ok(Expectation::Exact(version))
+}
+
+fn condition(expected: &Bound<'_, PyAny>, conditions: &Conditions) -> Option<Expectation> {
+    if expected.is(&conditions.any) {
+        return Some(Expectation::Any);
+    }
+    if expected.is(&conditions.no_stream) {
+        return Some(Expectation::NoStream);
+    }
+    expected
+        .is(&conditions.exists)
+        .then_some(Expectation::Exists)
 }

@@ -7,42 +7,75 @@ use pyo3::types::{PyDict, PyTuple};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::once::get_or_fill;
+use crate::once::{Name, get_or_fill};
 use crate::uuid::uuid_from_bytes;
 
 /// The exception classes, which live in Python: there they have attributes and types.
 pub(crate) mod exceptions {
-    use pyo3::import_exception;
+    use pyo3::PyErrArguments;
+    use pyo3::prelude::*;
+    use pyo3::sync::PyOnceLock;
+    use pyo3::types::PyType;
 
-    import_exception!(eventbraid.errors, CorruptStore);
-    import_exception!(eventbraid.errors, EventDecodeError);
-    import_exception!(eventbraid.errors, EventbraidError);
-    import_exception!(eventbraid.errors, IdempotencyMismatch);
-    import_exception!(eventbraid.errors, IncompatibleFormat);
-    import_exception!(eventbraid.errors, InvalidArgument);
-    import_exception!(eventbraid.errors, InvalidEventType);
-    import_exception!(eventbraid.errors, InvalidStreamId);
-    import_exception!(eventbraid.errors, LimitExceeded);
-    import_exception!(eventbraid.errors, NotAStore);
-    import_exception!(eventbraid.errors, OutcomeUnknown);
-    import_exception!(eventbraid.errors, SharingUnsupported);
-    import_exception!(eventbraid.errors, StorageFull);
-    import_exception!(eventbraid.errors, StoreBusy);
-    import_exception!(eventbraid.errors, StoreClosed);
-    import_exception!(eventbraid.errors, StoreDetached);
-    import_exception!(eventbraid.errors, StorePoisoned);
-    import_exception!(eventbraid.errors, StoreUnavailable);
-    import_exception!(eventbraid.errors, VersionConflict);
-}
-use exceptions as raise;
+    use super::errors_module;
+    use crate::once::get_or_fill;
 
-/// Look up the classes during the import, because a fork could interrupt a later look-up; see
-/// `once`.
-pub(crate) fn prepare(py: Python<'_>) {
-    macro_rules! look_up {
-        ($($class:ident),*) => { $( drop(py.get_type::<raise::$class>()); )* };
+    /// Declare classes of `eventbraid.errors`.
+    ///
+    /// `import_exception!` of `pyo3` would keep the class that it finds first, for the life of the
+    /// process. But a process may import the package again. For example, `coverage` imports it to
+    /// find the modules that it measures, and then removes it from `sys.modules`. This module isn't
+    /// loaded again with it, and an `except` of the second import doesn't catch the classes of the
+    /// first one. So each exception has the class that the package has now.
+    macro_rules! classes {
+        ($($class:ident),* $(,)?) => {
+            $(
+                pub(crate) struct $class;
+
+                impl $class {
+                    pub(crate) fn new_err<A>(arguments: A) -> PyErr
+                    where
+                        A: PyErrArguments + Send + Sync + 'static,
+                    {
+                        Python::attach(|py| match Self::class(py) {
+                            Ok(class) => PyErr::from_type(class, arguments),
+                            Err(error) => error,
+                        })
+                    }
+
+                    pub(crate) fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+                        // The first class is for the end of the interpreter, when `sys.modules`
+                        // may be empty already.
+                        static FIRST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                        if let Some(class) = current(py, stringify!($class)) {
+                            get_or_fill(&FIRST, py, || Ok(class.clone().unbind()))?;
+                            return Ok(class);
+                        }
+                        let find = || {
+                            let module = py.import("eventbraid.errors")?;
+                            let class = module.getattr(stringify!($class))?;
+                            Ok(class.cast_into::<PyType>()?.unbind())
+                        };
+                        Ok(get_or_fill(&FIRST, py, find)?.bind(py).clone())
+                    }
+                }
+            )*
+
+            /// Look up the classes during the import, because a fork could interrupt a later
+            /// look-up; see `once`.
+            pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+                $( $class::class(py)?; )*
+                Ok(())
+            }
+        };
     }
-    look_up!(
+
+    fn current<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyType>> {
+        let found = errors_module(py)?.getattr(name).ok()?;
+        found.cast_into::<PyType>().ok()
+    }
+
+    classes!(
         CorruptStore,
         EventDecodeError,
         EventbraidError,
@@ -61,8 +94,33 @@ pub(crate) fn prepare(py: Python<'_>) {
         StoreDetached,
         StorePoisoned,
         StoreUnavailable,
-        VersionConflict
+        VersionConflict,
     );
+}
+use exceptions as raise;
+
+/// Look up the exception classes and the conditions during the import.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    loaded_modules(py)?;
+    raise::prepare(py)?;
+    Conditions::first(py).map(drop)
+}
+
+/// Return `sys.modules`, which is the same dictionary for the life of the process.
+fn loaded_modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let find = || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        Ok(modules.cast_into::<PyDict>()?.unbind())
+    };
+    Ok(get_or_fill(&MODULES, py, find)?.bind(py))
+}
+
+/// Return the module `eventbraid.errors` as it is loaded now, if it is.
+fn errors_module(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    static NAME: Name = Name::new("eventbraid.errors");
+    let name = NAME.get(py).ok()?;
+    loaded_modules(py).ok()?.get_item(name).ok()?
 }
 
 /// Return the exception for an engine error.
@@ -198,16 +256,19 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// The members; imported once.
-    pub(crate) fn of(py: Python<'_>) -> PyResult<&Self> {
+    /// The members that the first import of the package has.
+    pub(crate) fn first(py: Python<'_>) -> PyResult<&Self> {
         static MEMBERS: PyOnceLock<Conditions> = PyOnceLock::new();
-        get_or_fill(&MEMBERS, py, || {
-            let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
-            Ok(Self {
-                any: conditions.getattr("ANY")?.unbind(),
-                exists: conditions.getattr("EXISTS")?.unbind(),
-                no_stream: conditions.getattr("NO_STREAM")?.unbind(),
-            })
+        get_or_fill(&MEMBERS, py, || Self::current(py))
+    }
+
+    /// The members that the package has now, which differ if it was imported again.
+    pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
+        let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
+        Ok(Self {
+            any: conditions.getattr("ANY")?.unbind(),
+            exists: conditions.getattr("EXISTS")?.unbind(),
+            no_stream: conditions.getattr("NO_STREAM")?.unbind(),
         })
     }
 }
@@ -216,7 +277,7 @@ fn conflict(py: Python<'_>, failures: &[ConflictedStream]) -> PyResult<PyErr> {
     let class = py
         .import("eventbraid.errors")?
         .getattr("ConflictedStream")?;
-    let conditions = Conditions::of(py)?;
+    let conditions = Conditions::current(py)?;
     let failures = failures
         .iter()
         .map(|failure| {
@@ -229,10 +290,8 @@ fn conflict(py: Python<'_>, failures: &[ConflictedStream]) -> PyResult<PyErr> {
             class.call1((&failure.stream, expected, failure.actual))
         })
         .collect::<PyResult<Vec<_>>>()?;
-    let failures = PyTuple::new(py, failures)?;
-    Ok(PyErr::from_value(
-        py.get_type::<raise::VersionConflict>().call1((failures,))?,
-    ))
+    let failures = PyTuple::new(py, failures)?.unbind();
+    Ok(raise::VersionConflict::new_err((failures,)))
 }
 
 fn outcome_unknown(
@@ -248,7 +307,7 @@ fn outcome_unknown(
     let facts = PyDict::new(py);
     facts.set_item("idempotency_key", key)?;
     facts.set_item("event_ids", ids)?;
-    let class = py.get_type::<raise::OutcomeUnknown>();
+    let class = raise::OutcomeUnknown::class(py)?;
     Ok(PyErr::from_value(class.call((reason,), Some(&facts))?))
 }
 

@@ -55,6 +55,5 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     PyList::empty(py).get_type().name()?;
     // The length of an iterator, to reserve room for its items.
     let _ = PyList::empty(py).try_iter()?.size_hint();
-    crate::error::prepare(py);
-    Ok(())
+    crate::error::prepare(py)
 }

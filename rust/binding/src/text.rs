@@ -106,7 +106,8 @@ pub(crate) fn wrong_type(what: &str, wanted: &str, value: &Bound<'_, PyAny>) -> 
     PyTypeError::new_err(format!("the {what} must be {wanted}, not {found}"))
 }
 
-fn type_name(kind: &Bound<'_, PyType>) -> String {
+/// The name of a class, for messages.
+pub(crate) fn type_name(kind: &Bound<'_, PyType>) -> String {
     kind.name().map_or_else(
         |_| "something else".to_owned(),
         |name| name.to_string_lossy().into_owned(),
