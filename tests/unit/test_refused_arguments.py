@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import eventbraid as eb
+from eventbraid.event import EventDecoder, EventRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +24,9 @@ class Unshowable(int):
         raise RuntimeError
 
     __repr__ = __str__
+
+
+class Unregistered: ...
 
 
 class Purse(eb.Stream[Any], category="purse"): ...
@@ -88,3 +94,86 @@ def test_names_and_classes_of_wrong_types_are_type_errors(bad: Any) -> None:
             pytest.raises(TypeError, match="must be a str"),
         ):
             eb.Lease(store, bad)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: EventDecoder(on_undecodable="skip"), "invalid on_undecodable 'skip':"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        (lambda: Purse("order-1"), "invalid stream 'order-1':"),
+        (lambda: load("purse-1"), "invalid stream 'purse-1':"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        (lambda: codec_without_id("a b"), "invalid codec id 'a b':"),
+        (lambda: eb.event(7), "invalid event type '7':"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        (lambda: "x" * 200, None),
+    ],
+    ids=["policy", "stream", "load", "codec", "event type", "long"],
+)
+def test_a_refused_text_is_quoted_once(
+    call: Callable[[], object], text: str | None
+) -> None:
+    if text is None:
+        with pytest.raises(eb.errors.InvalidArgument, match=r"'x{77}\.\.\.'"):
+            EventDecoder(on_undecodable=call())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return
+    with pytest.raises(eb.errors.InvalidArgument) as raised:
+        call()
+    assert str(raised.value).startswith(text)
+
+
+def load(stream: Any) -> None:
+    with eb.open("memory:") as store:
+        eb.Executor(store).load(stream)
+
+
+def codec_without_id(written: str) -> None:
+    class Codec:
+        id = written
+
+        def encode(self, body: bytes, context: object) -> bytes:
+            return body
+
+        decode = encode
+
+    EventRegistry().use_codec(Codec())
+
+
+def test_no_call_quotes_the_value_of_an_invalid_argument_twice() -> None:
+    """`InvalidArgument` quotes its value, so a repr as the value has two quotes."""
+    calls = [
+        f"{file.name}:{call.lineno}"
+        for file in Path(eb.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in {"InvalidArgument", "InvalidStreamId", "InvalidEventType"}
+        and len(call.args) > 1
+        and isinstance(call.args[1], ast.Call)
+        and ast.unparse(call.args[1].func) == "shown"
+    ]
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (Unregistered(), "not Unregistered;"),
+        (("stream", "type"), "not a tuple of length 2;"),
+        ("text", "not str;"),
+        (None, "not NoneType;"),
+    ],
+)
+def test_an_append_of_another_object_names_new_event(given: Any, found: str) -> None:
+    with eb.open("memory:") as store:
+        with pytest.raises(TypeError, match=r"NewEvent or a \(stream.*new_event") as no:
+            store.append([given])
+        assert found in str(no.value)
+        assert store.head() == 0
+
+
+def test_an_append_of_one_event_asks_for_a_list() -> None:
+    event = eb.NewEvent("s-1", "happened", b"")
+    with (
+        eb.open("memory:") as store,
+        pytest.raises(TypeError, match=r"an iterable of events, such as \[event\]"),
+    ):
+        store.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

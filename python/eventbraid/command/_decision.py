@@ -9,7 +9,7 @@ import msgspec
 from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._typing import is_covered
 from eventbraid.command._write import EncodedWrite, Write
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown_argument
 from eventbraid.errors import (
     ConflictedStream,
     InvalidArgument,
@@ -80,7 +80,7 @@ def decided(
     if not hasattr(writes, "__iter__"):
         raise InvalidArgument(
             f"decision of {command.__shape__.name}",
-            shown(writes),
+            shown_argument(writes),
             "yield writes in decide(), or return a list of them",
         )
     events: list[object] = []
@@ -135,7 +135,7 @@ def checked(
     if not isinstance(write, Write):
         raise InvalidArgument(
             f"decision of {name}",
-            shown(write),
+            shown_argument(write),
             "yield the result of a handle's write(): self.field.write(event)",
         )
     if write.stream not in kinds:

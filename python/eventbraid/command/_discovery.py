@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._stream import Stream
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown_argument
 from eventbraid.errors import DiscoveryLimit, InvalidArgument
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def discovery_error(
 ) -> InvalidArgument:
     """Return the error of a request that isn't valid."""
     name = command.__shape__.name
-    return InvalidArgument(f"discovery of {name}", shown(thing), remedy)
+    return InvalidArgument(f"discovery of {name}", shown_argument(thing), remedy)
 
 
 def discovery_limit(command: CommandBase, what: str, limit: int) -> DiscoveryLimit:

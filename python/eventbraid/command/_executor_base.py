@@ -22,7 +22,7 @@ from eventbraid.command._stateful_command import StatefulCommand
 from eventbraid.command._stream import Stream, without_state
 from eventbraid.command._stream_loading import load_stream
 from eventbraid.command._write import Write
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown_argument
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
 from eventbraid.event import EventDecoder, EventRegistry
 from eventbraid.event._registry import default_registry
@@ -163,7 +163,9 @@ class ExecutionEngine:
         """Return the present state of a stream; see `Executor.load`."""
         if not isinstance(stream, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(
-                "stream", shown(stream), 'give it by its kind: Account("account-alice")'
+                "stream",
+                shown_argument(stream),
+                'give it by its kind: Account("account-alice")',
             )
         if not type(stream).has_state:
             raise InvalidArgument(
@@ -237,7 +239,7 @@ def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
     for write in writes:
         if not isinstance(write, Write):
             raise InvalidArgument(
-                "further write", shown(write), "give a Write(stream, event)"
+                "further write", shown_argument(write), "give a Write(stream, event)"
             )
     return cast("tuple[Write, ...]", writes)
 

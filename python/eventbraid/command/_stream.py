@@ -16,7 +16,7 @@ from eventbraid.command._typing import (
     may_be_none,
     type_arguments,
 )
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.errors import InvalidArgument, InvalidStreamId
 from eventbraid.event import EventRegistry, default_registry
 from eventbraid.store._paging import checked
@@ -169,7 +169,7 @@ class Stream(TypedStream[E], Generic[E, S]):
         if not isinstance(stream_id, str):
             raise InvalidStreamId(
                 "stream",
-                shown(stream_id),
+                shown_argument(stream_id),
                 f"give its id as text, or as {cls.__name__}('{category}-...')",
             )
         if stream_id.partition("-")[0] != category:
@@ -228,7 +228,7 @@ class Stream(TypedStream[E], Generic[E, S]):
             return
         raise InvalidArgument(
             f"event of {cls.__name__}",
-            shown(event),
+            shown_argument(event),
             f"{found.__name__} is not one of its events; add it to the first type "
             "argument of its Stream",
         )

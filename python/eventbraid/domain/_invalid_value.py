@@ -29,6 +29,17 @@ def shown(value: object) -> str:
     return f"{text[: LONGEST_SHOWN - 3]}..."
 
 
+def shown_argument(value: object) -> str:
+    """Return a value as the text that `InvalidArgument` takes, which puts it in quotes.
+
+    So a text is returned without its own quotes, unlike by `shown`.
+    """
+    text = str.__str__(value) if isinstance(value, str) else shown(value)
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[: LONGEST_SHOWN - 3]}..."
+
+
 def check_bound(kind: type, name: str, bound: object, remedy: str) -> int:
     """Return a bound of a kind as a bare `int`.
 
@@ -48,7 +59,7 @@ def check_bound(kind: type, name: str, bound: object, remedy: str) -> int:
 
 
 def _invalid_rule(kind: type, name: str, value: object, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{name} of {kind.__name__}", shown(value), reason)
+    return InvalidArgument(f"{name} of {kind.__name__}", shown_argument(value), reason)
 
 
 def check_pattern(kind: type, pattern: object) -> re.Pattern[str]:

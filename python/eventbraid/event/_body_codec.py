@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from eventbraid.domain._annotation import is_defined_again
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.errors import InvalidArgument
 
 _MARK = b"\xc1\x01"
@@ -112,7 +112,7 @@ def validated(codec: object) -> BodyCodec:
         if not callable(getattr(codec, method, None)):
             raise InvalidArgument(
                 "codec",
-                shown(codec),
+                shown_argument(codec),
                 f"it has no method {method}(body, context); see "
                 "eventbraid.event.BodyCodec",
             )
@@ -123,12 +123,12 @@ def validated(codec: object) -> BodyCodec:
 def _validate_id(written: object) -> None:
     if not isinstance(written, str):
         raise InvalidArgument(
-            "codec id", shown(written), 'it must be a str, such as id = "zlib"'
+            "codec id", shown_argument(written), 'it must be a str, such as id = "zlib"'
         )
     if not written.isprintable() or " " in written:
         raise InvalidArgument(
             "codec id",
-            shown(written),
+            shown_argument(written),
             "it must have printable characters only, and no space",
         )
     if not 1 <= len(written.encode()) <= ID_BYTES_LIMIT:

@@ -14,7 +14,7 @@ import orjson
 from eventbraid.domain._annotation import Unresolved, field_names, has_fields, is_model
 from eventbraid.domain._container_schema import Map
 from eventbraid.domain._fields import REWRITING
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.domain._misfit import misfit_error
 from eventbraid.domain._model_schema import ModelRecord
 from eventbraid.domain._record_schema import (
@@ -267,7 +267,7 @@ class SchemaCodec:
             except RecursionError:
                 data = None
             if data is None or is_too_deep(data, limit):
-                raise InvalidArgument("event", shown(value), TOO_DEEP)
+                raise InvalidArgument("event", shown_argument(value), TOO_DEEP)
             return data
 
         return encode_bounded
@@ -283,7 +283,7 @@ class SchemaCodec:
                 if not is_same(again, value):
                     raise InvalidArgument(
                         "event",
-                        shown(value),
+                        shown_argument(value),
                         f"it would be read back as {shown(again)}; __post_init__ runs "
                         "again then, and must come to the same values",
                     )
@@ -308,7 +308,9 @@ class SchemaCodec:
             except Misfit as misfit:
                 raise _refusal(schema, value, misfit) from None
             except RecursionError:
-                raise InvalidArgument("event", shown(value), TOO_DEEP) from None
+                raise InvalidArgument(
+                    "event", shown_argument(value), TOO_DEEP
+                ) from None
             return encode(value)
 
         return check_and_encode
@@ -321,7 +323,7 @@ def _refusing_lost_numbers(encode: Encode) -> Encode:
         data = encode(value)
         if b"null" in data and _has_lost_number(value):
             raise InvalidArgument(
-                "value", shown(value), "JSON has neither NaN nor infinity"
+                "value", shown_argument(value), "JSON has neither NaN nor infinity"
             )
         return data
 

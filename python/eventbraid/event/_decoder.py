@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid._recorded import PARTS, Recorded, SetAside, expanded
 from eventbraid._undecoded import OnUndecodable, UndecodedEvent
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown_argument
 from eventbraid.errors import EventDecodeError, InvalidArgument, UnknownEventType
 from eventbraid.event._decode_steps import (
     SCHEMA_VERSION,
@@ -76,7 +76,7 @@ class EventDecoder:
         if not (on_undecodable in ("raise", "raw") or callable(on_undecodable)):
             raise InvalidArgument(
                 "on_undecodable",
-                shown(on_undecodable),
+                shown_argument(on_undecodable),
                 'it must be "raise", "raw", or a function that gets an UndecodedEvent',
             )
         self._registry = checked_registry(registry)

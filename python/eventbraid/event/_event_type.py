@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.errors import InvalidEventType
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def check_name(name: object, version: object) -> None:
     """
     if not isinstance(name, str):
         raise InvalidEventType(
-            "event type", shown(name), 'give it as text: @event("order.submitted")'
+            "event type",
+            shown_argument(name),
+            'give it as text: @event("order.submitted")',
         )
     if not name.isascii() and _SURROGATE.search(name):
         raise InvalidEventType(
@@ -98,7 +100,7 @@ def check_former_names(
     if not isinstance(formerly, Iterable):
         raise InvalidEventType(
             "former name",
-            shown(formerly),
+            shown_argument(formerly),
             'give it as text: formerly="order.placed"',
         )
     names = tuple(cast("Iterable[object]", formerly))

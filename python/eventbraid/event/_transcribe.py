@@ -13,7 +13,7 @@ from eventbraid._native import NewEvent
 from eventbraid._native import traced_event as traced_native_event
 from eventbraid._recorded import Parts
 from eventbraid._typed_stream import TypedStream
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.domain._same import is_same
 from eventbraid.errors import (
     EventbraidError,
@@ -161,7 +161,7 @@ def encode_event(
         # The plain body must not get into a log by an append of this result.
         raise InvalidArgument(
             "event",
-            shown(event),
+            shown_argument(event),
             f"its body is encoded by the codec {found.body_codec.id!r}, which depends "
             "on the stream; use new_event(stream, event)",
         )
@@ -361,7 +361,7 @@ def _encoded_body(
         raise
     raise InvalidArgument(
         f"body encoded by the codec {codec.id!r}",
-        shown(body),
+        shown_argument(body),
         f"{reason}; decode must return the body that was given to encode",
     )
 
@@ -415,7 +415,7 @@ def _raise_refusal(event: object, error: Exception) -> None:
     if isinstance(error, EventbraidError):
         return
     if isinstance(error, RecursionError):
-        raise InvalidArgument("event", shown(event), TOO_DEEP) from error
+        raise InvalidArgument("event", shown_argument(event), TOO_DEEP) from error
     if isinstance(error, TypeError | ValueError | NotImplementedError):
         reason = str(error)
         if "set_int_max_str_digits" in reason:
@@ -424,4 +424,4 @@ def _raise_refusal(event: object, error: Exception) -> None:
                 "a whole number in it has more than 4,300 digits; record it as a str "
                 "or as bytes"
             )
-        raise InvalidArgument("event", shown(event), reason) from error
+        raise InvalidArgument("event", shown_argument(event), reason) from error

@@ -41,6 +41,14 @@ def shown(value: object) -> str:
     return shortened(text, _MAXIMUM_SHOWN)
 
 
+def shown_argument(value: object) -> str:
+    """Return a value as the text that `InvalidArgument` takes, which puts it in quotes.
+
+    So a text is returned without its own quotes, unlike by `shown`.
+    """
+    return shortened(value, _MAXIMUM_SHOWN) if isinstance(value, str) else shown(value)
+
+
 def shortened(text: object, maximum: int) -> str:
     """Return a text of limited length that UTF-8 can encode."""
     text = safe_text(text)

@@ -142,5 +142,7 @@ class ManualDecisions:
 
 
 def _require_author_and_note(by: str, note: str) -> None:
-    if not by or not note:
-        raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")
+    for name, text in (("by", by), ("note", note)):
+        if not text:
+            reason = "name the person in by=, and the reason of the decision in note="
+            raise InvalidArgument(name, text, reason)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anyio.lowlevel import checkpoint
 
 from eventbraid.errors import InvalidArgument
-from eventbraid.saga._text import shown
+from eventbraid.saga._text import shown_argument
 from eventbraid.saga.running._worker import current_worker
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SagaFinder:
         """
         text = cast("object", saga_id)
         if not isinstance(text, str):
-            raise InvalidArgument("saga id", shown(text), "it must be text")
+            raise InvalidArgument("saga id", shown_argument(text), "it must be text")
         if current_worker() is not None:
             self._starts.end_permit_wait(saga_id)
         await self._starts.wait_for(saga_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from eventbraid.errors import InvalidArgument
-from eventbraid.saga._text import shown
+from eventbraid.saga._text import shown_argument
 
 DEFECTS: tuple[type[Exception], ...] = (
     ArithmeticError,
@@ -33,7 +33,9 @@ def check_defects(
         InvalidArgument: The argument isn't such a tuple.
     """
     if not _are_exception_classes(defects):
-        raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")
+        raise InvalidArgument(
+            "defects", shown_argument(defects), "a tuple of exception classes"
+        )
     return defects
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from eventbraid.errors import InvalidArgument
-from eventbraid.saga._text import shown
+from eventbraid.saga._text import shown_argument
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
@@ -48,7 +48,9 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     """
     text = cast("object", saga_id)
     if not isinstance(text, str) or not text or not text.isprintable():
-        raise InvalidArgument("saga id", shown(text), "it must be printable text")
+        raise InvalidArgument(
+            "saga id", shown_argument(text), "it must be printable text"
+        )
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
     longest = max(len(_quoted(node.name)) for node in saga.steps) + _MAXIMUM_SUFFIX + 1
