@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -109,6 +110,100 @@ async def test_metadata_goes_on_each_event_and_its_own_comes_on_top(bank):
     assert dict(first.metadata) == metadata
     assert dict(second.metadata) == {"correlation_id": "request-1", "by": "mia"}
     assert second.correlation_id == "request-1"
+
+
+HAPPENED = datetime(1999, 12, 31, 23, 30, tzinfo=timezone(timedelta(hours=2)))
+
+
+class Meter(eb.Stream[Deposited, Money], category="meter"):
+    def initial(self):
+        return Money(0)
+
+    def apply(self, state, event, /):
+        return state + event.amount
+
+
+class Import(eb.Command):
+    """Needs neither a retry nor a discovery, so it takes the short way."""
+
+    meter: eb.Declared[Meter]
+    happened: datetime
+
+    def decide(self):
+        event = Deposited(self.meter.state + Money(1))
+        yield self.meter.write(event, original_time=self.happened)
+        yield self.meter.write(event)
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_a_write_has_the_time_at_which_its_event_happened(bank, key):
+    """Without a key by the short way, and with a key by the general one."""
+    also = [
+        eb.Write("meter-2", Deposited(Money(1)), original_time=HAPPENED),
+        eb.Write("meter-2", Deposited(Money(1))),
+    ]
+    command = Import(meter="meter-1", happened=HAPPENED)
+    for _ in range(2):
+        await bank.execute(command, idempotency_key=key, also=also if key else ())
+    recorded = await bank.recorded("meter-1")
+    times = [one.original_time for one in recorded]
+    assert times == [HAPPENED, None] * (1 if key else 2)
+    assert all(time is None or time.tzinfo is UTC for time in times)
+    if key:
+        further = [one.original_time for one in await bank.recorded("meter-2")]
+        assert further == [HAPPENED, None]
+
+
+async def test_a_command_that_folds_its_streams_sets_and_reads_original_times(bank):
+    class Latest(Deposit):
+        def initial(self):
+            return None
+
+        def apply(self, state, recorded, /):
+            return recorded.original_time or state
+
+        def decide(self, state, /):
+            later = HAPPENED if state is None else state + timedelta(days=1)
+            yield self.account.write(Deposited(self.amount), original_time=later)
+
+    for _ in range(2):
+        await bank.execute(Latest(account=A, amount=Money(1)))
+    times = [recorded.original_time for recorded in await bank.recorded(A)]
+    assert times == [HAPPENED, HAPPENED + timedelta(days=1)]
+
+
+async def test_original_times_are_no_content_of_a_keyed_command(bank):
+    """The content is the command's fields; the times of its writes come from them."""
+    command = Import(meter="meter-1", happened=HAPPENED)
+    also = [eb.Write("meter-2", Deposited(Money(1)), original_time=HAPPENED)]
+    first = await bank.execute(command, idempotency_key="key", also=also)
+    later = [replace(also[0], original_time=HAPPENED + timedelta(1))]
+    again = await bank.execute(command, idempotency_key="key", also=later)
+    assert (again.replayed, again.last_position) == (True, first.last_position)
+    assert [one.original_time for one in await bank.recorded("meter-2")] == [HAPPENED]
+    other = Import(meter="meter-1", happened=HAPPENED + timedelta(1))
+    with pytest.raises(eb.errors.IdempotencyMismatch):
+        await bank.execute(other, idempotency_key="key")
+
+
+@pytest.mark.parametrize(
+    ("time", "error"),
+    [
+        (datetime(2000, 1, 1), eb.errors.InvalidArgument),  # noqa: DTZ001 - refused
+        ("2000-01-01", TypeError),
+    ],
+)
+async def test_an_original_time_without_a_time_zone_is_refused(bank, time, error):
+    class Faulty(Deposit):
+        def decide(self, state, /):
+            yield self.account.write(Deposited(self.amount), original_time=time)
+
+    also = [eb.Write(A, Deposited(Money(1)), original_time=time)]
+    with pytest.raises(error, match="original.time"):
+        await bank.execute(Faulty(account=A, amount=Money(1)))
+    with pytest.raises(error, match="original.time"):
+        await bank.execute(Deposit(account=A, amount=Money(1)), also=also)
+    assert await bank.head() == 0
 
 
 async def test_the_key_of_the_schema_version_is_the_librarys_own(bank):

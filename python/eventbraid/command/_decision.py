@@ -109,6 +109,7 @@ def decided(
                 write.event,
                 metadata=merged(metadata, added) if added else metadata,
                 registry=registry,
+                original_time=write.original_time,
             )
         size += len(new.data)
         events.append(write.event)

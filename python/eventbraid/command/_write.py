@@ -16,6 +16,7 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import Self
 
     from eventbraid.command._state_cache import States
@@ -49,6 +50,7 @@ class Write:
         stream: The stream's id.
         event: An event of a registered class.
         metadata: Further facts about this event, besides its body.
+        original_time: When the event happened, if that isn't when it is recorded.
 
     Example:
         >>> import eventbraid as eb
@@ -62,6 +64,7 @@ class Write:
     stream: str
     event: object
     metadata: Mapping[str, str] | None = None
+    original_time: datetime | None = None
     owner: object = field(default=None, repr=False, compare=False)
 
 
@@ -163,19 +166,52 @@ class Writable(str, Generic[E_contra, S_co]):
         return InvalidArgument("state of stream", str(self), remedy)
 
     def write(
-        self, event: E_contra, /, *, metadata: Mapping[str, str] | None = None
+        self,
+        event: E_contra,
+        /,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        original_time: datetime | None = None,
     ) -> Write:
         """Return the write of an event to this stream, for `decide` to yield.
 
         Args:
             event: An event of the stream's kind.
             metadata: Further facts about this event, besides its body.
+            original_time: When the event happened, if that isn't when it is recorded,
+                for example in an import of history. It has a time zone, and readers get
+                it in UTC. A command gets it as one of its fields, because `decide`
+                doesn't read the clock.
+
+        Example:
+            >>> from datetime import UTC, datetime
+            >>> import eventbraid as eb
+            >>> @eb.event("doc.meter.read")
+            ... class MeterRead:
+            ...     kwh: int
+            >>> class Meter(eb.Stream[MeterRead], category="meter"): ...
+            >>> class Import(eb.Command):
+            ...     meter: eb.Declared[Meter]
+            ...     kwh: int
+            ...     read_at: datetime
+            ...
+            ...     def decide(self):
+            ...         event = MeterRead(self.kwh)
+            ...         yield self.meter.write(event, original_time=self.read_at)
+            >>> with eb.open("memory:") as store:
+            ...     read_at = datetime(1999, 12, 31, tzinfo=UTC)
+            ...     command = Import(meter="meter-1", kwh=7, read_at=read_at)
+            ...     done = eb.Executor(store).execute(command)
+            ...     [recorded] = store.read_stream("meter-1")
+            >>> str(recorded.original_time)
+            '1999-12-31 00:00:00+00:00'
         """
         # As `Write(...)` does, in C: its constructor is a call in Python.
         write = _new(Write)
         _set(write, "stream", str.__str__(self))
         _set(write, "event", event)
         _set(write, "metadata", metadata)
+        _set(write, "original_time", original_time)
         _set(write, "owner", self.owner)
         return write
 

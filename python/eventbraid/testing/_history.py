@@ -142,7 +142,11 @@ def new_events(
                 yield new, one.recorded_at
         elif isinstance(one, Write):
             new = new_event(
-                one.stream, one.event, metadata=one.metadata, registry=registry
+                one.stream,
+                one.event,
+                metadata=one.metadata,
+                original_time=one.original_time,
+                registry=registry,
             )
             yield new, None
         elif isinstance(one, NewEvent):

@@ -197,7 +197,10 @@ class _Check:
         return _Evaluated(
             states=states,
             streams=dict(self._evaluation.versions),
-            writes=[(new.stream, new.type, new.data, new.metadata) for new in writes],
+            writes=[
+                (new.stream, new.type, new.data, new.metadata, new.original_time)
+                for new in writes
+            ],
             rejection=rejection,
         )
 

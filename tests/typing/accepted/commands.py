@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, assert_type
 
 import attrs
@@ -133,6 +133,7 @@ class Transfer(eb.StatefulCommand[Balances, AccountEvent | LimitSet]):
         eb.require(left > 0, "empty", "There is nothing.")
         yield self.source.write(Withdrawn(amount=self.amount))
         yield self.target.write(Deposited(amount=self.amount), metadata={"by": "x"})
+        yield self.source.write(Withdrawn(Money(1)), original_time=datetime.now(UTC))
         yield self.discovered(Account("account-x")).write(Withdrawn(Money(3)))
 
 
@@ -242,7 +243,10 @@ def run(store: eb.EventStore) -> eb.Executed:
         transfer,
         idempotency_key="key",
         metadata={"correlation_id": "x"},
-        also=[eb.Write("other-1", Withdrawn(Money(1)))],
+        also=[
+            eb.Write("other-1", Withdrawn(Money(1))),
+            eb.Write("other-1", Withdrawn(Money(1)), original_time=datetime.now(UTC)),
+        ],
         expect={"other-1": eb.NO_STREAM, "other-2": 3},
         deadline=timedelta(seconds=1),
     )

@@ -87,6 +87,7 @@ class BadPay(eb.Command):
         self.source.state + Quantity(1)  # refused: two kinds
         self.source.state = Money(0)  # refused: read only
         yield self.source.write(LimitSet(self.amount))  # refused: foreign event
+        yield self.source.write(Withdrawn(self.amount), original_time="2026-01-01")  # refused: a text is no time
         yield self.limit.write(Withdrawn(self.amount))  # refused: foreign event
         yield self.discovered(Wallet("wallet-a")).write(LimitSet(self.amount))  # refused: foreign event
 
