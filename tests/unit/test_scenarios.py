@@ -17,7 +17,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.event import EventRegistry
+from eventbraid.event import EventRegistry, UpcastEvent, upcaster
 from eventbraid.testing import StreamEvents, check_purity, given, on
 from tests.commands import (
     Account,
@@ -286,6 +286,28 @@ def test_original_times_are_given_and_compared():
     outcome.then().state(("1997-08-02 00:00:00+00:00", "2000-01-01 00:00:01+00:00"))
 
 
+def test_original_times_of_writes_are_compared_if_they_are_named():
+    happened = datetime(1997, 8, 2, tzinfo=UTC)
+
+    class Import(eb.Command):
+        account: eb.Declared[Account]
+        happened: datetime
+
+        def decide(self):
+            yield self.account.write(deposited(1), original_time=self.happened)
+
+    outcome = given().when(Import(account=A, happened=happened))
+    outcome.then(on(A, deposited(1)))
+    outcome.then(on(A, deposited(1), original_time=happened))
+    outcome.then(eb.Write(A.id, deposited(1), original_time=happened))
+    later = happened.replace(year=1998)
+    with pytest.raises(AssertionError, match="original time of Deposited"):
+        outcome.then(eb.Write(A.id, deposited(1), original_time=later))
+    written = eb.Write(A.id, deposited(2), original_time=happened)
+    [(_, event)] = given(written).when(Import(account=A, happened=later)).events
+    assert event == deposited(1)
+
+
 # --- states of streams
 
 
@@ -368,6 +390,102 @@ def test_events_of_a_scoped_registry_are_given_and_compared():
     check_purity(Ring(bell=bell), on(bell, Rung(2)), registry=registry)
     with pytest.raises(eb.errors.InvalidArgument, match="not registered"):
         given(on(bell, Rung(2)))
+
+
+@pytest.fixture
+def changed_events():
+    """A registry in which old events become several events of today, or none."""
+    registry = EventRegistry()
+
+    @eb.event("test.changed.fetched", registry=registry)
+    class Fetched:
+        amount: int
+
+    @eb.event("test.changed.stored", registry=registry)
+    class Stored:
+        amount: int
+
+    @upcaster(
+        "test.changed.moved",
+        from_version=1,
+        into=["test.changed.fetched", "test.changed.stored"],
+        registry=registry,
+    )
+    def in_two_parts(body):
+        if body["amount"]:
+            yield UpcastEvent("test.changed.fetched", body)
+            yield UpcastEvent("test.changed.stored", body)
+
+    class Shelf(eb.Stream[Fetched | Stored, list], category="shelf"):
+        def initial(self):
+            return []
+
+        def apply(self, state, event, /):
+            return [*state, event]
+
+    class Tidy(eb.Command):
+        shelf: eb.Declared[Shelf]
+
+        def decide(self):
+            total = sum(event.amount for event in self.shelf.state)
+            yield self.shelf.write(Fetched(total))
+            yield self.shelf.write(Stored(total))
+
+    class Count(eb.StatefulCommand[int, Fetched | Stored]):
+        shelf: eb.Declared[Shelf]
+
+        def initial(self):
+            return 0
+
+        def apply(self, state, recorded, /):
+            return state + recorded.event.amount
+
+        def decide(self, state, /):
+            yield self.shelf.write(Stored(state))
+
+    return registry, Shelf("shelf-1"), Fetched, Stored, Tidy, Count
+
+
+def moved(amount):
+    body = b'{"amount":%d}' % amount
+    return eb.NewEvent("shelf-1", "test.changed.moved", body, metadata={"by": "mia"})
+
+
+def test_old_events_that_are_split_or_dropped_are_folded_as_in_a_read(changed_events):
+    registry, shelf, fetched, stored, tidy, count = changed_events
+    begun = given(moved(2), moved(0), on(shelf, stored(5)), registry=registry)
+    folded = [fetched(2), stored(2), stored(5)]
+    begun.state(shelf, folded)
+    done = begun.when(tidy(shelf=shelf)).then(on(shelf, fetched(9), stored(9)))
+    done.state(shelf, [*folded, fetched(9), stored(9)])
+    done.when(count(shelf=shelf)).then(on(shelf, stored(27))).state(54)
+    check_purity(tidy(shelf=shelf), moved(2), moved(0), registry=registry)
+    check_purity(count(shelf=shelf), moved(2), moved(0), registry=registry)
+    with eb.open("memory:", registry=registry) as store:
+        store.append(
+            [
+                moved(2),
+                moved(0),
+                eb.NewEvent("shelf-1", "test.changed.stored", b'{"amount":5}'),
+            ]
+        )
+        assert eb.Executor(store).load(shelf).state == folded
+
+
+def test_an_old_event_is_expected_as_the_events_that_it_is_read_as(changed_events):
+    registry, shelf, fetched, stored, tidy, _ = changed_events
+    metadata = {"by": "mia"}
+    done = given(moved(2), registry=registry).when(
+        tidy(shelf=shelf), metadata=metadata, idempotency_key="k"
+    )
+    done.then(moved(4)).then(moved(0), moved(4)).then(moved(4), moved(0))
+    again = done.when(tidy(shelf=shelf), idempotency_key="k").replayed()
+    again.then(on(shelf, fetched(4), stored(4), metadata=metadata)).then(moved(4))
+    for wrong in ([moved(5)], [moved(0)], [moved(4), moved(4)]):
+        with pytest.raises(AssertionError, match="decided on other events"):
+            done.then(*wrong)
+    with pytest.raises(AssertionError, match="the metadata or the original time of"):
+        done.then(on(shelf, fetched(4), stored(4), metadata={"by": "tom"}))
 
 
 # --- what doesn't hold

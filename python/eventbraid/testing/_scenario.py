@@ -9,9 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
 from eventbraid.command import Command, Executor, StatefulCommand, Stream
-from eventbraid.command._evaluation import Evaluation, stream_state
+from eventbraid.command._evaluation import (
+    Evaluation,
+    decoded_events,
+    stream_state,
+)
+from eventbraid.domain._invalid_value import shown_argument
 from eventbraid.errors import CommandRejected, InvalidArgument
-from eventbraid.event import decode_event, new_event
+from eventbraid.event import new_event
 from eventbraid.event._registry import default_registry
 from eventbraid.testing._difference import (
     difference,
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
     from eventbraid.command import AnyCommand, Executed, Write
     from eventbraid.event import EventRegistry
-    from eventbraid.store import Expectation, NewEvent
+    from eventbraid.store import Expectation, NewEvent, RecordedEvent
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -226,14 +231,22 @@ class Outcome(Generic[S]):
     @property
     def events(self) -> list[tuple[str, object]]:
         """The events of the commit, or of the replayed one, each with its stream."""
+        return [(recorded.stream, event) for recorded, event in self._committed]
+
+    @property
+    def _committed(self) -> list[tuple[RecordedEvent, object]]:
+        """The events of the commit, each with its record."""
         executed = self.executed
         if executed is None or executed.first_position is None:
             return []
-        recorded = self._history.events[executed.first_position - 1 :]
-        return [
-            (one.stream, event)
-            for one, event in zip(recorded, executed.events, strict=False)
+        recorded = self._history.events[
+            executed.first_position - 1 : executed.last_position
         ]
+        if executed.replayed:
+            # The events of a replayed result were decoded from the log, and upcasters
+            # may have made more or fewer events of a record.
+            return decoded_events(recorded, self._history.registry)
+        return list(zip(recorded, executed.events, strict=True))
 
     def then(self, *expected: StreamEvents | Write | NewEvent) -> Outcome[S]:
         """Check that the command decided on exactly these events, in this order.
@@ -323,7 +336,7 @@ class Outcome(Generic[S]):
         if not isinstance(command, StatefulCommand):
             raise InvalidArgument(
                 "state",
-                repr(stream),
+                shown_argument(stream),
                 f"{self._name} has no state of its own; name the stream: "
                 "state(Kind(id), expected)",
             )
@@ -380,11 +393,9 @@ class Outcome(Generic[S]):
 
     def _check_metadata(self, wanted: list[_Wanted]) -> None:
         __tracebackhide__ = True
-        executed = self.executed
-        if executed is None or executed.first_position is None:
-            return
-        recorded = self._history.events[executed.first_position - 1 :]
-        for (stream, event, expected), one in zip(wanted, recorded, strict=False):
+        for (stream, event, expected), (one, _) in zip(
+            wanted, self._committed, strict=True
+        ):
             # The schema version is metadata that the library adds.
             actual = {key: held for key, held in one.metadata.items() if key != "v"}
             wrong: tuple[object, object] | None = None
@@ -442,14 +453,15 @@ def _typed(expected: Iterable[object], registry: EventRegistry) -> Iterable[_Wan
         history = History(registry)
         for new, _ in new_events([one], registry):
             history.record(new)
-            event = decode_event(history.events[-1], registry=registry)
             metadata = {key: held for key, held in new.metadata.items() if key != "v"}
             time = new.original_time
-            yield (
-                new.stream,
-                event,
-                StreamEvents(new.stream, (event,), metadata or None, time),
-            )
+            # Upcasters may make several events of an old one, or none.
+            for _, event in decoded_events(history.events[-1:], registry):
+                yield (
+                    new.stream,
+                    event,
+                    StreamEvents(new.stream, (event,), metadata or None, time),
+                )
 
 
 def _placed(wanted: Iterable[_Wanted]) -> Iterable[tuple[str, object]]:
