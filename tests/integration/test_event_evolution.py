@@ -546,7 +546,9 @@ def test_a_state_without_what_is_set_aside_is_for_its_policy_only(damaged):
 @pytest.mark.parametrize("policy", ["raw", lambda _: None], ids=["raw", "aside"])
 def test_a_state_without_an_undecodable_event_becomes_no_snapshot(store, policy):
     class Total(
-        eb.Stream[Any, int], category="purse", snapshot_every=5, fold_version=1
+        eb.Stream[Filled | UndecodedEvent, int],
+        category="purse",
+        snapshot_every=5,
     ):
         def initial(self):
             return 0

@@ -125,7 +125,7 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
     try:
         due = keep_states(cache, generation, states, decision, appended)
         if due:
-            await save_snapshots(port, due)
+            await save_snapshots(port, due, decoder.registry)
         return Executed(
             events=decision.events,
             versions=appended.versions,

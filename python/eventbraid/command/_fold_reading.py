@@ -272,7 +272,7 @@ class FoldReading(Generic[S]):
             version = self.versions[stream]
             found = self._cache.find(kind, stream)
             if found is None:
-                found = await find_snapshot(port, kind, stream)
+                found = await find_snapshot(port, kind, stream, self._decoder.registry)
             if found is not None and found[0] > version:
                 found = None
             after = {stream: 0 if found is None else found[0]}

@@ -209,7 +209,7 @@ class StateReading:
             self._cache, self._generation, self._states, decision, appended
         )
         if due:
-            await save_snapshots(port, due)
+            await save_snapshots(port, due, self._decoder.registry)
 
     async def _load(
         self, port: Port, loader: StateLoader, wanted: list[Wanted]
@@ -221,7 +221,7 @@ class StateReading:
         for kind, stream in wanted:
             found = self._cache.find(kind, stream)
             if found is None and kind.snapshots is not None:
-                found = await find_snapshot(port, kind, stream)
+                found = await find_snapshot(port, kind, stream, self._decoder.registry)
             cached[kind, stream] = found
             version = 0 if found is None else found[0]
             if (

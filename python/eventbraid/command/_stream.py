@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eventbraid._event_types import EventTypes
     from eventbraid._typed_stream import StreamDecoder
     from eventbraid._undecoded import OnUndecodable
+    from eventbraid.event import BodyCodec
 
 E = TypeVar("E")
 S = TypeVar("S", default=None)
@@ -92,6 +93,7 @@ class Stream(TypedStream[E], Generic[E, S]):
         category: str | None = None,
         snapshot_every: int | None = None,
         fold_version: int | None = None,
+        snapshot_codec: BodyCodec | None = None,
     ) -> None:
         """Set the category of a new kind of stream, and the snapshots of its states.
 
@@ -101,11 +103,17 @@ class Stream(TypedStream[E], Generic[E, S]):
                 recorded, so that a long stream needn't be folded from its first event
                 when a process begins to use it. By default, no states are recorded.
             fold_version: The version of the fold, 1 by default. Increase it when you
-                change `initial` or `apply`: snapshots of another version are ignored.
+                change `initial`, `apply`, an upcaster, or a default of an event's
+                field: snapshots of another version are ignored. Snapshots are also
+                ignored if the fields of the state, the schema versions of the kind's
+                events or the set of their upcasters have changed.
+            snapshot_codec: The codec of the recorded states. By default, that is the
+                codec of the kind's events, because a state contains their data.
 
         Raises:
             TypeError: The category is invalid, a method of the fold is missing, or
                 states of this type can't be recorded.
+            InvalidArgument: A number is out of range, or the codec isn't one.
         """
         super().__init_subclass__()
         if category is not None:
@@ -123,14 +131,32 @@ class Stream(TypedStream[E], Generic[E, S]):
         cls.has_state = _defines_fold(cls, arguments)
         state = arguments[1] if len(arguments) > 1 else None
         cls.may_be_none = state is None or may_be_none(state)
+        inherited = cls.snapshots
+        if inherited is not None:
+            # A derived kind may have another fold, so its snapshots are its own.
+            snapshot_every = (
+                inherited.every if snapshot_every is None else snapshot_every
+            )
+            fold_version = inherited.fold if fold_version is None else fold_version
+            snapshot_codec = snapshot_codec or inherited.own_codec
         if snapshot_every is not None:
             if not cls.has_state:
                 raise TypeError(without_state(cls))
             cls.snapshots = SnapshotFormat(
                 cls,
                 checked("snapshot_every", snapshot_every, minimum=1),
-                checked("fold_version", fold_version or 1, minimum=1),
+                checked(
+                    "fold_version",
+                    1 if fold_version is None else fold_version,
+                    minimum=1,
+                ),
                 state,
+                snapshot_codec,
+            )
+        elif fold_version is not None or snapshot_codec is not None:
+            raise TypeError(
+                f"{cls.__name__} has no snapshots, so it needs neither a fold_version "
+                "nor a snapshot_codec; give snapshot_every, too"
             )
 
     def __init__(self, stream_id: str, /) -> None:

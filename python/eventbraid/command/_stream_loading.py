@@ -52,7 +52,9 @@ async def load_stream(
     """Return the present state of a stream; see `Executor.load`."""
     kind, stream_id = type(stream), stream.id
     loader = StateLoader(port, cache, decoder)
-    found = cache.find(kind, stream_id) or await find_snapshot(port, kind, stream_id)
+    found = cache.find(kind, stream_id)
+    if found is None:
+        found = await find_snapshot(port, kind, stream_id, decoder.registry)
     after = {stream_id: 0 if found is None else found[0]}
     snapshot = await port.read_streams([stream_id], after=after)
     version = snapshot.versions[stream_id]
@@ -122,7 +124,8 @@ class StateLoader:
             and version - first >= kind.snapshots.every
             and self._cache.saves_snapshots
         ):
-            await save_snapshots(self._port, [(kind, stream, version, state)])
+            due = [(kind, stream, version, state)]
+            await save_snapshots(self._port, due, self._decoder.registry)
         added = 0
         if first:
             added = sum(EVENT_BYTES + len(one.data) for one in events[begin:])

@@ -88,6 +88,10 @@ class SchemaWriter:
                 "event class", kind.__qualname__, str(error)
             ) from error
 
+    def of_schema(self, schema: Schema) -> JsonSchema:
+        """Return the schema of any value that can be encoded."""
+        return self._of(schema)
+
     def _of(self, schema: Schema) -> JsonSchema:
         if isinstance(schema, Record):
             return self._reference(schema)

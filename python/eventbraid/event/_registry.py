@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid._event_types import set_default
 from eventbraid.domain._annotation import is_defined_again
@@ -16,10 +16,12 @@ from eventbraid.event._event_type import EventType
 from eventbraid.event._evolution import problems_of, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from eventbraid.event._body_codec import BodyCodec
     from eventbraid.event._upcasting import Upcaster
+
+T = TypeVar("T")
 
 _library_packages: dict[str, str] = {}
 """The packages of the library that define events, by the prefix of their types."""
@@ -58,6 +60,7 @@ class EventRegistry:
         "_by_kind",
         "_by_name",
         "_by_place",
+        "_derived",
         "_formerly",
         "_has_refused_types",
         "_is_sealed",
@@ -93,6 +96,7 @@ class EventRegistry:
         self._is_sealed = False
         self._is_valid = True
         self._has_refused_types = False
+        self._derived: dict[object, Any] = {}
 
     def __repr__(self) -> str:
         count = sum(1 for _ in self.types())
@@ -150,6 +154,7 @@ class EventRegistry:
         self._formerly.update(dict.fromkeys(formerly, name))
         self._add_names(found, is_renamed=bool(formerly))
         self._is_valid = False
+        self._forget_derived()
         if replaced or self._has_refused_types:
             self._has_refused_types = False
             self.generation += 1
@@ -182,6 +187,7 @@ class EventRegistry:
             )
         self._upcasters[upcaster.source] = upcaster
         self._is_valid = False
+        self._forget_derived()
         # A cached event may have been decoded without this upcaster.
         self.generation += 1
 
@@ -230,6 +236,7 @@ class EventRegistry:
         # one, and none is ever missing.
         for types in (self._by_kind, self._by_name, self._by_place):
             self._replace_types(types, changed)
+        self._forget_derived()
 
     def _add_codec(self, codec: BodyCodec, *, replace: bool = False) -> BodyCodec:
         if self.codecs.add(codec, replace=replace):
@@ -385,6 +392,28 @@ class EventRegistry:
         """
         wanted = {(found.name, found.version) for found in map(self.of_class, kinds)}
         return sources_of(wanted, self._upcasters, self._formerly)
+
+    def derived(self, key: object, make: Callable[[], T]) -> T:
+        """Return a value that depends on the registered types, and make it only once.
+
+        It is made again after a class or an upcaster was registered, or the codec of
+        the registry was changed.
+
+        Args:
+            key: The key of the value.
+            make: Makes the value.
+        """
+        # The dictionary is looked up first: if the types change while `make` runs, the
+        # value gets into a dictionary that isn't used any more.
+        values = self._derived
+        if key not in values:
+            values[key] = make()
+        found: T = values[key]
+        return found
+
+    def _forget_derived(self) -> None:
+        """Drop the derived values, after the types have changed."""
+        self._derived = {}
 
     def _library_type_of(self, kind: type) -> EventType | None:
         if self is default_registry:

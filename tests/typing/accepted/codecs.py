@@ -54,3 +54,16 @@ use_codec(None)
 
 def names(recorded: eb.RecordedEvent) -> tuple[str | None, bytes]:
     return codec_id(recorded.data), plain_body(recorded)
+
+
+class Vault(
+    eb.Stream[Secret, str],
+    category="vault",
+    snapshot_every=100,
+    snapshot_codec=Cipher("2026"),
+):
+    def initial(self) -> str:
+        return ""
+
+    def apply(self, state: str, event: Secret, /) -> str:
+        return event.text

@@ -48,3 +48,11 @@ class Happened:
 
 
 eb.NewEvent("a-1", "t", b"", content="plain")  # refused: a text is no bytes
+
+
+class Vault(eb.Stream[Happened, str], category="vault", snapshot_every=9, snapshot_codec=OneWay()):  # refused: it has no decode
+    def initial(self) -> str:
+        return ""
+
+    def apply(self, state: str, event: Happened, /) -> str:
+        return event.text
