@@ -316,7 +316,7 @@ impl Worker {
                 }
                 Ok(())
             }
-            Err(Error::VersionConflict { failures }) => {
+            Err(Error::VersionConflict { failures, .. }) => {
                 let failures: Vec<_> = failures
                     .into_iter()
                     .map(|one| json!([one.stream, expectation(one.expected), one.actual]))
@@ -494,7 +494,7 @@ fn prepared(
         events: &events,
         expectations: &expectations,
         idempotency_key: key,
-        content: None,
+        ..Append::default()
     })
 }
 

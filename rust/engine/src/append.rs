@@ -4,21 +4,22 @@ use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// The version that an append expects a stream to have.
+/// The version that an append expects a stream or a category to have. The version of a category is
+/// the number of its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
     /// Any version.
     Any,
-    /// At least version 1: the stream has events.
+    /// At least version 1: the stream has events, or the category has streams.
     Exists,
-    /// Version 0: the stream has no events.
+    /// Version 0: the stream has no events, or the category has no streams.
     NoStream,
     /// Exactly this version.
     Exact(u64),
 }
 
 impl Expectation {
-    /// Whether a stream of this version meets the expectation.
+    /// Whether a stream or a category of this version meets the expectation.
     pub(crate) fn holds(self, version: u64) -> bool {
         match self {
             Self::Any => true,
@@ -69,6 +70,8 @@ pub struct Append<'a> {
     pub events: &'a [EventInput<'a>],
     /// The expected versions of streams. Each stream may be listed once.
     pub expectations: &'a [(&'a str, Expectation)],
+    /// The expected versions of categories. Each category may be listed once.
+    pub category_expectations: &'a [(&'a str, Expectation)],
     /// A key under which the result is stored, for as long as the log exists.
     pub idempotency_key: Option<&'a str>,
     /// The content that the key identifies. `None` means the events and expectations.
@@ -113,16 +116,20 @@ pub(crate) fn append_digest(append: &Append<'_>) -> u128 {
         part(event.metadata);
         part(event.content.unwrap_or(event.data));
     }
-    let mut expectations: Vec<_> = append
-        .expectations
-        .iter()
-        .filter(|(_, e)| *e != Expectation::Any)
-        .collect();
-    expectations.sort_unstable_by_key(|(name, _)| *name);
-    for (name, expectation) in expectations {
-        part(b"expects");
-        part(name.as_bytes());
-        part(expectation.to_string().as_bytes());
+    for (label, expectations) in [
+        (&b"expects"[..], append.expectations),
+        (&b"expects category"[..], append.category_expectations),
+    ] {
+        let mut expectations: Vec<_> = expectations
+            .iter()
+            .filter(|(_, e)| *e != Expectation::Any)
+            .collect();
+        expectations.sort_unstable_by_key(|(name, _)| *name);
+        for (name, expectation) in expectations {
+            part(label);
+            part(name.as_bytes());
+            part(expectation.to_string().as_bytes());
+        }
     }
     hasher.digest128()
 }

@@ -21,6 +21,17 @@ pub struct ConflictedStream {
     pub actual: u64,
 }
 
+/// A category whose version did not meet the expectation of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictedCategory {
+    /// The category.
+    pub category: String,
+    /// The expectation of the append.
+    pub expected: Expectation,
+    /// The version that the category has: the number of its streams.
+    pub actual: u64,
+}
+
 /// Everything that can go wrong in the engine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -134,10 +145,12 @@ pub enum Error {
         /// Why they can't.
         reason: String,
     },
-    /// At least one stream is not at the version that the append expected.
+    /// At least one stream or category is not at the version that the append expected.
     VersionConflict {
         /// Every failing stream.
         failures: Vec<ConflictedStream>,
+        /// Every failing category.
+        categories: Vec<ConflictedCategory>,
     },
     /// A non-blocking read would have to wait for the disk.
     WouldBlock,
@@ -275,30 +288,41 @@ impl fmt::Display for Error {
             Self::Unshareable { path, reason } => {
                 write!(f, "{} can't be shared: {reason}", path.display())
             }
-            Self::VersionConflict { failures } => conflict(f, failures),
+            Self::VersionConflict {
+                failures,
+                categories,
+            } => conflict(f, failures, categories),
             Self::WouldBlock => f.write_str("the read would have to wait for the disk"),
         }
     }
 }
 
-/// The maximum number of streams that the message of a conflict names.
+/// The maximum number of streams and categories that the message of a conflict names.
 const NAMED: usize = 5;
 
-fn conflict(f: &mut fmt::Formatter<'_>, failures: &[ConflictedStream]) -> fmt::Result {
+fn conflict(
+    f: &mut fmt::Formatter<'_>,
+    failures: &[ConflictedStream],
+    categories: &[ConflictedCategory],
+) -> fmt::Result {
+    let streams = failures.iter().map(|failure| {
+        let name = ("stream", &failure.stream);
+        (name, failure.expected, failure.actual)
+    });
+    let categories = categories.iter().map(|failure| {
+        let name = ("category", &failure.category);
+        (name, failure.expected, failure.actual)
+    });
     f.write_str("version conflict: ")?;
-    for (i, failure) in failures.iter().take(NAMED).enumerate() {
+    let mut all = streams.chain(categories);
+    for (i, ((what, name), expected, actual)) in all.by_ref().take(NAMED).enumerate() {
         let separator = if i == 0 { "" } else { "; " };
-        let ConflictedStream {
-            stream,
-            expected,
-            actual,
-        } = failure;
         write!(
             f,
-            "{separator}stream {stream:?} expected {expected}, actual version {actual}"
+            "{separator}{what} {name:?} expected {expected}, actual version {actual}"
         )?;
     }
-    match failures.len().saturating_sub(NAMED) {
+    match all.count() {
         0 => Ok(()),
         more => write!(f, "; and {more} more"),
     }

@@ -63,12 +63,15 @@ mod watch;
 pub use append::{Append, Appended, EventInput, Expectation};
 pub use commit::{Prepared, Ticket, prepare};
 pub use coord::{LONGEST_RESERVATION, Session};
-pub use error::{ConflictedStream, Error, Result};
+pub use error::{ConflictedCategory, ConflictedStream, Error, Result};
 pub use filter::{Filter, OwnedFilter};
 pub use heartbeat::LiveSession;
-pub use names::{check_stream, is_system};
+pub use names::{check_category, check_stream, is_system};
 pub use options::{Mode, Options, ReadMode};
-pub use read::{LogQuery, ReadBatch, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
+pub use read::{
+    CategoryQuery, CategoryStreams, LogQuery, ReadBatch, Recorded, Snapshot, SnapshotQuery,
+    StreamNames, StreamQuery,
+};
 pub use stats::{LocalCounts, SessionCounts, Stats};
 pub use store::Store;
 pub use uuid7::uuid7;

@@ -48,6 +48,22 @@ pub(crate) fn category(stream: &str) -> &str {
         .map_or(stream, |(category, _)| category)
 }
 
+/// Validate the name of a category: that of a stream without `-`.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if no stream can have this category.
+pub fn check_category(name: &str) -> Result<()> {
+    check("category", name)?;
+    match name.chars().find(|c| c.is_control() || *c == '-') {
+        Some(c) => Err(Error::argument(
+            "category",
+            name,
+            format!("contains {c:?}; expected the part of a stream's name before the first '-'"),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether a stream belongs to the library: its name begins with `$`.
 pub fn is_system(stream: &str) -> bool {
     stream.starts_with('$')
@@ -55,11 +71,12 @@ pub fn is_system(stream: &str) -> bool {
 
 /// Computes 128-bit hashes of names with a secret key (`SipHash-2-4`). The index trusts the hashes
 /// without a comparison of names, so a client must not be able to choose two names that collide;
-/// without the secret it can't. Streams and idempotency keys have a prefix each, so that a stream
-/// and a key of the same name have different hashes.
+/// without the secret it can't. Streams, categories and idempotency keys have a prefix each, so that
+/// a stream and a category or a key of the same name have different hashes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NameHasher {
     stream: SipHasher24,
+    category: SipHasher24,
     key: SipHasher24,
 }
 
@@ -72,12 +89,23 @@ impl NameHasher {
         };
         Self {
             stream: seeded(b"s:"),
+            category: seeded(b"c:"),
             key: seeded(b"k:"),
         }
     }
 
     pub(crate) fn stream(&self, name: &str) -> u128 {
         finish(self.stream, name)
+    }
+
+    /// Return the hash of a category.
+    pub(crate) fn category(&self, name: &str) -> u128 {
+        finish(self.category, name)
+    }
+
+    /// Return the hash of the category of a stream.
+    pub(crate) fn category_of(&self, stream: &str) -> u128 {
+        self.category(category(stream))
     }
 
     pub(crate) fn idempotency_key(&self, key: &str) -> u128 {
@@ -111,8 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_and_a_key_of_one_name_have_different_hashes() {
+    fn a_stream_a_category_and_a_key_of_one_name_have_different_hashes() {
         let hasher = NameHasher::new(&[7; 16]);
         assert_ne!(hasher.stream("a"), hasher.idempotency_key("a"));
+        assert_ne!(hasher.stream("a"), hasher.category("a"));
+        assert_ne!(hasher.category("a"), hasher.idempotency_key("a"));
+    }
+
+    #[test]
+    fn a_category_has_no_dash() {
+        assert!(check_category("order").is_ok());
+        for invalid in ["", "order-", "-", "a\nb"] {
+            assert!(check_category(invalid).is_err(), "{invalid:?}");
+        }
     }
 }

@@ -19,7 +19,10 @@ use crate::log::bytes_below;
 use crate::names;
 use crate::open::{OpenLog, View, open};
 use crate::options::{Options, ReadMode};
-use crate::read::{LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
+use crate::read::{
+    CategoryQuery, CategoryStreams, LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamNames,
+    StreamQuery,
+};
 use crate::stats::Stats;
 use crate::verify::{Depth, VerifyReport, verify};
 use crate::vfs::{Hold, Vfs};
@@ -161,23 +164,34 @@ impl Store {
         }
     }
 
-    /// Reserve streams for at most [`crate::LONGEST_RESERVATION`]. Until the reservation ends,
-    /// appends to these streams wait, in every process, unless they are made [`Prepared::under`]
+    /// Reserve streams for at most [`crate::LONGEST_RESERVATION`]: single streams, and all streams
+    /// of categories. Until the reservation ends, appends to these streams wait, in every process, unless they are made [`Prepared::under`]
     /// it. Return the id of the reservation, or `None` if another one is in force.
     ///
     /// A reservation only delays writers that would otherwise win a race. It guarantees nothing: it
-    /// may end at any time, and it ends with this process. Only the first 16 streams are reserved.
+    /// may end at any time, and it ends with this process. Only the first 16 categories and streams
+    /// are reserved.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for an invalid stream name; [`Error::Closed`]; [`Error::Io`] for
-    /// a read-only store.
-    pub fn reserve(&self, streams: &[&str], time: Duration) -> Result<Option<u64>> {
+    /// [`Error::InvalidArgument`] for an invalid name; [`Error::Closed`]; [`Error::Io`] for a
+    /// read-only store.
+    pub fn reserve(
+        &self,
+        streams: &[&str],
+        categories: &[&str],
+        time: Duration,
+    ) -> Result<Option<u64>> {
         let log = self.writable()?;
         for stream in streams {
             names::check_stream(stream)?;
         }
-        let hashes = streams.iter().map(|stream| log.hasher.stream(stream));
+        for category in categories {
+            names::check_category(category)?;
+        }
+        let of_streams = streams.iter().map(|stream| log.hasher.stream(stream));
+        let of_categories = categories.iter().map(|name| log.hasher.category(name));
+        let hashes = of_categories.chain(of_streams);
         self.open.committer.reserve(hashes, time)
     }
 
@@ -248,6 +262,15 @@ impl Store {
     /// As [`Store::read_stream`].
     pub fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
         self.current(query.mode)?.read_streams(query)
+    }
+
+    /// Read the names of the streams of a category as of one position.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read_stream`].
+    pub fn category_streams(&self, query: &CategoryQuery<'_>) -> Result<CategoryStreams> {
+        self.current(query.mode)?.category_streams(query)
     }
 
     /// Read a batch of the log in global order.

@@ -7,7 +7,7 @@
 //! The store is not locked meanwhile. The durable end and the size of the index are taken at one
 //! moment at the beginning, and everything that is committed afterwards is ignored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -158,6 +158,9 @@ fn check_indexed(log: &LiveLog, entry: &FrameEntry) -> std::result::Result<(), &
             return Err("the index of the open store lacks an event of this frame; reopen it");
         }
     }
+    if !has_created_streams(&*index, entry) {
+        return Err("the index of the open store lacks a new stream of this frame; reopen it");
+    }
     if entry
         .key_hash
         .is_some_and(|key_hash| index.keyed_frame(key_hash) != Some(entry.address))
@@ -191,6 +194,20 @@ fn has_postings(
         .iter()
         .map(|ordinal| entry.first_position + u64::from(*ordinal));
     positions.into_iter().eq(expected)
+}
+
+/// Whether the categories of the streams that a frame creates list these streams.
+fn has_created_streams(index: &dyn Index, entry: &FrameEntry) -> bool {
+    let before = entry.first_position.saturating_sub(1);
+    let last = before + entry.events;
+    let mut expected: HashMap<u128, u64> = HashMap::new();
+    for category in &entry.created_categories {
+        *expected.entry(*category).or_default() += 1;
+    }
+    expected.into_iter().all(|(category, created)| {
+        let version = |position| index.category_version_at(category, position);
+        version(last) - version(before) == created
+    })
 }
 
 /// From the index to the log: check that everything that was indexed at the pin is in the log.

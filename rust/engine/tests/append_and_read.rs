@@ -97,7 +97,7 @@ fn every_failing_stream_is_reported_and_nothing_is_written() {
         ("d", Expectation::Any),
     ];
     let refused = append_expecting(&store, &[("e", b"x")], &expectations, None).unwrap_err();
-    let Error::VersionConflict { mut failures } = refused else {
+    let Error::VersionConflict { mut failures, .. } = refused else {
         panic!("{refused}")
     };
     failures.sort_by(|x, y| x.stream.cmp(&y.stream));

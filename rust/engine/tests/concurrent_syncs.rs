@@ -223,7 +223,7 @@ fn answer_while_paused_at(moment: &'static str) -> (bool, bool) {
         std::thread::spawn(move || {
             let expected = [("a", Expectation::NoStream)];
             let refused = append_expecting(&store, &[], &expected, None);
-            let Err(Error::VersionConflict { failures }) = refused else {
+            let Err(Error::VersionConflict { failures, .. }) = refused else {
                 panic!("{refused:?}")
             };
             store.head().unwrap() < failures[0].actual

@@ -27,7 +27,9 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{append, append_expecting, log, open, open_with, options, stream, threaded};
+use support::{
+    append, append_expecting, category, log, open, open_with, options, stream, threaded,
+};
 
 /// One append of the script: streams with body sizes, and whether it has a key.
 struct Scripted {
@@ -257,6 +259,20 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
             versions,
             (1..=store.version(name).unwrap()).collect::<Vec<_>>(),
             "{context}"
+        );
+    }
+    for name in ["a", "b", "c", "d"] {
+        let created = events.iter().any(|event| event.stream().starts_with(name));
+        let expected = if created {
+            vec![format!("{name}-1")]
+        } else {
+            Vec::new()
+        };
+        let streams = category(store, name).unwrap();
+        assert_eq!(streams.version, expected.len() as u64, "{context}: {name}");
+        assert!(
+            streams.names.iter().map(ToString::to_string).eq(expected),
+            "{context}: {name}"
         );
     }
     for number in (0..progress.acknowledged).filter(|n| SCRIPT[*n].keyed) {

@@ -1,4 +1,5 @@
-//! The index costs at most 60 bytes a stream, 12 an event and 40 a keyed commit.
+//! The index costs at most 60 bytes a stream, 12 an event and 40 a keyed commit; 40 a category, and
+//! if the category has more than one stream, 60 more and 12 for each of its streams.
 //!
 //! A store of many streams must fit into the memory of the program that embeds it, also in
 //! the moment just after a table has grown. The bytes are those that the allocator is asked
@@ -63,7 +64,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Partly filled pages of streams, keys, postings and chunks, and empty tables.
-const BEGUN: usize = (192 + 96 + 256 + 96 + 16) << 10;
+const BEGUN: usize = (192 + 96 + 256 + 96 + 96 + 192 + 16) << 10;
 const CHUNK_BYTES: u64 = 16 << 10;
 
 /// An index under measurement.
@@ -77,6 +78,10 @@ struct Measured {
     streams: usize,
     events: usize,
     keys: usize,
+    /// Maximum number of streams of a category.
+    streams_a_category: usize,
+    categories: usize,
+    categories_of_several: usize,
     /// Bytes that do not belong to the index.
     other: usize,
     /// The largest excess over the limit for streams, events and keys.
@@ -85,13 +90,15 @@ struct Measured {
 }
 
 impl Measured {
-    fn with_streams(streams: usize) -> Self {
+    fn with_streams(streams: usize, streams_a_category: usize) -> Self {
         let mut measured = Self {
             versions: vec![0; streams],
+            streams_a_category,
             position: 1,
             ..Self::default()
         };
         measured.frame.streams.reserve(1);
+        measured.frame.created_categories.reserve(1);
         measured.frame.ordinals.reserve(1024);
         drop(std::mem::take(&mut measured.index));
         measured.other = IN_USE.load(Relaxed);
@@ -107,7 +114,15 @@ impl Measured {
         self.keys += usize::from(key.is_some());
         let frame = &mut self.frame;
         frame.streams.clear();
+        frame.created_categories.clear();
         if count > 0 {
+            if version == 0 {
+                let number = (self.streams - 1) / self.streams_a_category;
+                let within = (self.streams - 1) % self.streams_a_category;
+                frame.created_categories.push(hashed(!0 - number as u64));
+                self.categories += usize::from(within == 0);
+                self.categories_of_several += usize::from(within == 1);
+            }
             frame.streams.push(StreamEntry {
                 stream_hash: hashed(stream as u64),
                 base_version: version.into(),
@@ -137,7 +152,10 @@ impl Measured {
     fn compare_with_limit(&mut self) {
         let used = HIGHEST.load(Relaxed) - self.other;
         let chunks = usize::try_from(self.address / CHUNK_BYTES).unwrap() * 24;
-        let allowed = 60 * self.streams + 12 * self.events + 40 * self.keys + chunks;
+        let own = 60 * self.streams + 12 * self.events + 40 * self.keys + chunks;
+        let of_several = 60 * self.categories_of_several
+            + 12 * self.streams * usize::from(self.streams_a_category > 1);
+        let allowed = own + 40 * self.categories + of_several;
         self.excess = self.excess.max(used.cast_signed() - allowed.cast_signed());
         self.highest = self.highest.max(used);
     }
@@ -145,7 +163,9 @@ impl Measured {
     fn report(&self, shape: &str) {
         let streams = self.streams;
         let line = format!(
-            "{shape:44} {streams:8} streams {:8} events {:8} keys {:9} KiB, {:+6} KiB beside",
+            "{shape:44} {streams:8} streams {:8} categories {:8} events {:8} keys {:9} KiB, \
+             {:+6} KiB beside",
+            self.categories,
             self.events,
             self.keys,
             self.highest >> 10,
@@ -171,7 +191,7 @@ fn hashed(n: u64) -> u128 {
 /// Add `each` events to each stream, one stream after the other or in turn, with at least `apart`
 /// positions between two events of a stream.
 fn uniform(shape: &str, streams: usize, each: u32, in_turn: bool, apart: u64) {
-    let mut measured = Measured::with_streams(streams);
+    let mut measured = Measured::with_streams(streams, 1000);
     let rounds = if in_turn { each } else { 1 };
     let apart = if in_turn {
         apart.div_ceil(streams as u64)
@@ -191,7 +211,7 @@ fn uniform(shape: &str, streams: usize, each: u32, in_turn: bool, apart: u64) {
 
 /// Add events of which a few streams have most: stream `k` has 1/k of the first one's.
 fn zipf(shape: &str, streams: usize, events: u64) {
-    let mut measured = Measured::with_streams(streams);
+    let mut measured = Measured::with_streams(streams, streams);
     let mut state = 0x853c_49e6_748f_ea9b_u64;
     for _ in 0..events {
         state = state
@@ -205,8 +225,18 @@ fn zipf(shape: &str, streams: usize, events: u64) {
     measured.report(shape);
 }
 
+/// Create streams, `each` of a category, with `apart` positions between two of them.
+fn of_categories(shape: &str, streams: usize, each: usize, apart: u64) {
+    let mut measured = Measured::with_streams(streams, each);
+    for stream in 0..streams {
+        measured.skip(apart);
+        measured.commit(stream, 1, None);
+    }
+    measured.report(shape);
+}
+
 fn keyed(shape: &str, commits: usize, events: u32) {
-    let mut measured = Measured::with_streams(1);
+    let mut measured = Measured::with_streams(1, 1);
     for n in 0..commits {
         measured.commit(0, events, Some(hashed(!0 - n as u64)));
     }
@@ -232,6 +262,11 @@ fn main() {
     uniform("one stream", 1, 1_000_000, false, 0);
     uniform("one stream, sparse", 1, 1_000_000, false, sparse);
     zipf("Zipf", 500_000, 1_000_000);
+    of_categories("one stream a category", 500_000, 1, 0);
+    of_categories("two streams a category", 500_000, 2, 0);
+    of_categories("three streams a category, sparse", 300_000, 3, sparse);
+    of_categories("one category", 500_000, 500_000, 0);
+    of_categories("one category, sparse", 500_000, 500_000, sparse);
     keyed("keyed commits of one event", 1_000_000, 1);
     keyed("keyed commits without events", 1_000_000, 0);
 }

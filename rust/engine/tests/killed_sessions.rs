@@ -133,7 +133,7 @@ mod real_processes {
                         "DONE {} {me}.{session}.{i}",
                         done.first_position.unwrap()
                     )),
-                    Err(Error::VersionConflict { failures }) => {
+                    Err(Error::VersionConflict { failures, .. }) => {
                         let seen = store.version(stream).unwrap();
                         let reported = failures[0].actual;
                         if seen < reported {

@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{
-    Append, Appended, ConflictedStream, Depth, Error, EventInput, Expectation, Filter, LogQuery,
-    ReadMode, Recorded, SnapshotQuery, Store, StreamQuery, prepare,
+    Append, Appended, CategoryQuery, ConflictedCategory, ConflictedStream, Depth, Error,
+    EventInput, Expectation, Filter, LogQuery, ReadMode, Recorded, SnapshotQuery, Store,
+    StreamQuery, prepare,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -30,16 +31,17 @@ use proptest::test_runner::FileFailurePersistence;
 use support::open;
 
 const STREAMS: [&str; 5] = ["a-1", "a-2", "ab-1", "b", "b-1-x"];
+const CATEGORIES: [&str; 3] = ["a", "ab", "b"];
 const TYPES: [&str; 2] = ["made", "moved"];
 const KEYS: [&str; 3] = ["key-1", "key-2", "key-3"];
 
-/// The expectation on a stream, relative to its version.
+/// The expectation on a stream or a category, relative to its version.
 #[derive(Clone, Copy, Debug)]
 enum Demand {
     Any,
     Exists,
     NoStream,
-    /// The version of the stream plus this number.
+    /// The version plus this number.
     Exact(u64),
 }
 
@@ -48,6 +50,7 @@ struct Appending {
     /// Stream, type, bytes.
     events: Vec<(usize, usize, usize)>,
     demands: BTreeMap<usize, Demand>,
+    category_demands: BTreeMap<usize, Demand>,
     key: Option<usize>,
 }
 
@@ -80,6 +83,8 @@ enum Command {
         Option<usize>,
     ),
     Snapshot(BTreeMap<usize, u64>, Option<u64>),
+    /// Read a category: the number of streams that are left out, the limit, and the position.
+    ReadCategory(usize, u64, usize, Option<u64>),
     Reopen,
     End(End),
     /// The process ends at this step of an append, or right after it.
@@ -99,12 +104,17 @@ fn appending() -> impl Strategy<Value = Appending> {
     ];
     (
         vec(event, 0..4),
-        btree_map(0..STREAMS.len(), demand, 0..3),
+        btree_map(0..STREAMS.len(), demand.clone(), 0..3),
+        prop_oneof![
+            3 => Just(BTreeMap::new()),
+            1 => btree_map(0..CATEGORIES.len(), demand, 1..3),
+        ],
         option::weighted(0.4, 0..KEYS.len()),
     )
-        .prop_map(|(events, demands, key)| Appending {
+        .prop_map(|(events, demands, category_demands, key)| Appending {
             events,
             demands,
+            category_demands,
             key,
         })
 }
@@ -145,6 +155,8 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (bounds(), prefix, category, option::of(0..TYPES.len()))
             .prop_map(|(b, p, c, t)| Command::ReadLog(b, p, c, t)),
         2 => (streams, option::of(0u64..30)).prop_map(|(s, at)| Command::Snapshot(s, at)),
+        3 => (0..CATEGORIES.len(), 0u64..4, 0usize..4, option::of(0u64..30))
+            .prop_map(|(c, after, limit, at)| Command::ReadCategory(c, after, limit, at)),
         1 => Just(Command::Reopen),
         1 => end().prop_map(Command::End),
         2 => (appending(), 1u64..16, end()).prop_map(|(a, n, e)| Command::EndDuring(a, n, e)),
@@ -157,14 +169,19 @@ fn command() -> impl Strategy<Value = Command> {
 struct Request {
     events: Vec<Event>,
     expectations: Vec<(&'static str, Expectation)>,
+    category_expectations: Vec<(&'static str, Expectation)>,
     key: Option<&'static str>,
 }
 
+type Expectations = Vec<(&'static str, Expectation)>;
+
 impl Request {
     /// The content that a key identifies. `Any` is equal to no expectation.
-    fn content(&self) -> (&[Event], Vec<(&'static str, Expectation)>) {
-        let mut demands = self.expectations.clone();
-        demands.retain(|(_, expectation)| *expectation != Expectation::Any);
+    fn content(&self) -> (&[Event], [Expectations; 2]) {
+        let mut demands = [&self.expectations, &self.category_expectations].map(Clone::clone);
+        for demands in &mut demands {
+            demands.retain(|(_, expectation)| *expectation != Expectation::Any);
+        }
         (&self.events, demands)
     }
 }
@@ -180,7 +197,7 @@ struct Event {
 #[derive(Clone, Debug, PartialEq)]
 enum Outcome {
     Done(Appended),
-    Conflict(Vec<ConflictedStream>),
+    Conflict(Vec<ConflictedStream>, Vec<ConflictedCategory>),
     Mismatch,
     Nothing,
 }
@@ -203,6 +220,22 @@ struct Numbered {
 impl Model {
     fn version(&self, stream: &str) -> u64 {
         self.log.iter().filter(|e| e.stream == stream).count() as u64
+    }
+
+    /// The streams of a category, in the order of their first events up to a position.
+    fn members(&self, category: &str, at: u64) -> Vec<&'static str> {
+        let mut members = Vec::new();
+        for event in self
+            .log
+            .iter()
+            .take(usize::try_from(at).unwrap_or(usize::MAX))
+        {
+            let is_member = event.stream.split('-').next() == Some(category);
+            if is_member && !members.contains(&event.stream) {
+                members.push(event.stream);
+            }
+        }
+        members
     }
 
     fn head(&self) -> u64 {
@@ -236,33 +269,45 @@ impl Model {
                 Outcome::Mismatch
             };
         }
-        let nothing = request.events.is_empty() && request.expectations.is_empty();
+        let nothing = request.events.is_empty()
+            && request.expectations.is_empty()
+            && request.category_expectations.is_empty();
         if nothing && request.key.is_none() {
             return Outcome::Nothing;
         }
-        let failures = self.failures(request);
-        if !failures.is_empty() {
-            return Outcome::Conflict(failures);
+        let (failures, categories) = self.failures(request);
+        if !failures.is_empty() || !categories.is_empty() {
+            return Outcome::Conflict(failures, categories);
         }
         Outcome::Done(self.commit(request))
     }
 
-    fn failures(&self, request: &Request) -> Vec<ConflictedStream> {
+    fn failures(&self, request: &Request) -> (Vec<ConflictedStream>, Vec<ConflictedCategory>) {
+        let holds = |expected: &Expectation, actual| match expected {
+            Expectation::Any => true,
+            Expectation::Exists => actual > 0,
+            Expectation::NoStream => actual == 0,
+            Expectation::Exact(version) => actual == *version,
+        };
         let failure = |(stream, expected): &(&'static str, Expectation)| {
             let actual = self.version(stream);
-            let holds = match expected {
-                Expectation::Any => true,
-                Expectation::Exists => actual > 0,
-                Expectation::NoStream => actual == 0,
-                Expectation::Exact(version) => actual == *version,
-            };
-            (!holds).then(|| ConflictedStream {
+            (!holds(expected, actual)).then(|| ConflictedStream {
                 stream: (*stream).to_owned(),
                 expected: *expected,
                 actual,
             })
         };
-        request.expectations.iter().filter_map(failure).collect()
+        let failures = request.expectations.iter().filter_map(failure).collect();
+        let failure = |(category, expected): &(&'static str, Expectation)| {
+            let actual = self.members(category, self.head()).len() as u64;
+            (!holds(expected, actual)).then(|| ConflictedCategory {
+                category: (*category).to_owned(),
+                expected: *expected,
+                actual,
+            })
+        };
+        let categories = &request.category_expectations;
+        (failures, categories.iter().filter_map(failure).collect())
     }
 
     fn commit(&mut self, request: &Request) -> Appended {
@@ -332,6 +377,9 @@ impl Machine {
                 self.read_log(*bounds, filter);
             }
             Command::Snapshot(streams, at) => self.snapshot(streams, *at),
+            Command::ReadCategory(category, after, limit, at) => {
+                self.read_category(CATEGORIES[*category], *after, *limit, *at);
+            }
             Command::Reopen => {
                 self.store.close().unwrap();
                 self.reopen_after(self.vfs.clone(), vec![self.model.clone()]);
@@ -365,9 +413,23 @@ impl Machine {
             };
             (stream, expectation)
         };
+        let expectations = appending.demands.iter().map(expectation).collect();
+        let category_expectation = |(category, demand): (&usize, &Demand)| {
+            let category = CATEGORIES[*category];
+            let version = self.model.members(category, u64::MAX).len() as u64;
+            let expectation = match demand {
+                Demand::Any => Expectation::Any,
+                Demand::Exists => Expectation::Exists,
+                Demand::NoStream => Expectation::NoStream,
+                Demand::Exact(more) => Expectation::Exact(version + more),
+            };
+            (category, expectation)
+        };
+        let category_demands = appending.category_demands.iter();
         let request = Request {
             events,
-            expectations: appending.demands.iter().map(expectation).collect(),
+            expectations,
+            category_expectations: category_demands.map(category_expectation).collect(),
             key: appending.key.map(|key| KEYS[key]),
         };
         self.requests.push(request.clone());
@@ -392,6 +454,7 @@ impl Machine {
         let mut appended = self.store.append(prepare(&Append {
             events: &events,
             expectations: &request.expectations,
+            category_expectations: &request.category_expectations,
             idempotency_key: request.key,
             content: None,
         })?)?;
@@ -462,6 +525,30 @@ impl Machine {
             let version = self.store.version(stream).unwrap();
             assert_eq!(version, self.model.version(stream), "{stream}");
         }
+        for category in CATEGORIES {
+            self.read_category(category, 0, usize::MAX, None);
+        }
+    }
+
+    fn read_category(&self, category: &str, after: u64, limit: usize, at: Option<u64>) {
+        let query = CategoryQuery {
+            category,
+            after,
+            limit,
+            at,
+            mode: ReadMode::Blocking,
+        };
+        let found = self.store.category_streams(&query).unwrap();
+        let position = at.unwrap_or(u64::MAX).min(self.model.head());
+        let members = self.model.members(category, position);
+        assert_eq!(found.position, position);
+        assert_eq!(found.version, members.len() as u64);
+        let after = usize::try_from(after).unwrap();
+        let expected = members.into_iter().skip(after).take(limit);
+        assert!(
+            found.names.iter().map(|name| &**name).eq(expected),
+            "{query:?}"
+        );
     }
 
     /// Read all events within the bounds, page by page.
@@ -584,9 +671,12 @@ impl Machine {
 fn outcome(answer: Result<Appended, Error>) -> Outcome {
     match answer {
         Ok(appended) => Outcome::Done(appended),
-        Err(Error::VersionConflict { mut failures }) => {
+        Err(Error::VersionConflict {
+            mut failures,
+            categories,
+        }) => {
             failures.sort_by(|a, b| a.stream.cmp(&b.stream));
-            Outcome::Conflict(failures)
+            Outcome::Conflict(failures, categories)
         }
         Err(Error::IdempotencyMismatch { .. }) => Outcome::Mismatch,
         Err(Error::InvalidArgument { .. }) => Outcome::Nothing,

@@ -124,7 +124,7 @@ fn append_named(store: &Store, random: &mut Random, name: &str) -> Result<(), Er
         events: &events,
         expectations: &expectations,
         idempotency_key: keyed.then_some(name),
-        content: None,
+        ..Append::default()
     };
     let appended = store.append(prepare(&append)?)?;
     if keyed && let Ok(known) = store.committed(name, None, ReadMode::Blocking) {

@@ -55,7 +55,7 @@ pub fn append(
         events: &events,
         expectations: &[("nobody", Expectation::NoStream)],
         idempotency_key: key,
-        content: None,
+        ..Append::default()
     })?)
 }
 

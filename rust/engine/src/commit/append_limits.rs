@@ -22,7 +22,7 @@ const EXPECTATIONS_LIMIT: usize = 10_000;
 pub(super) fn check(append: &Append<'_>) -> Result<usize> {
     limit(
         "the expectations of a commit",
-        append.expectations.len(),
+        append.expectations.len() + append.category_expectations.len(),
         EXPECTATIONS_LIMIT,
     )?;
     let mut bodies = 0;

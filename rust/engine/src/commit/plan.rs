@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::answer::Answer;
 use super::prepare::Prepared;
 use super::request::Request;
-use super::validate::UnsyncedState;
+use super::validate::{BaseVersions, UnsyncedState};
 use super::written_log::{Tail, WrittenFrame};
 use crate::append::Appended;
 use crate::error::Error;
@@ -73,13 +73,13 @@ impl PlannedBatch {
     /// Complete the frame of an append and add the frame to the end of the batch.
     // Inline: the caller may be in another codegen unit, and this runs for each batch or append.
     #[inline]
-    pub(super) fn add(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
+    pub(super) fn add(&mut self, prepared: &mut Prepared, base: &BaseVersions) -> Appended {
         let address = self.tail.address;
         let first_position = self.tail.next_position;
         let heads = prepared
             .streams
             .iter()
-            .zip(base_versions)
+            .zip(&base.streams)
             .map(|(stream, base)| StreamHead {
                 stream_hash: stream.hash,
                 base_version: *base,
@@ -100,11 +100,11 @@ impl PlannedBatch {
         // A sync marker whose durable hint is below its own address does not cover the frames
         // between the hint and the marker.
         self.ends_in_marker = prepared.is_sync_marker() && self.stamp.durable_hint == address;
-        let appended = appended(prepared, base_versions, first_position);
+        let appended = appended(prepared, &base.streams, first_position);
         self.unsynced_state
-            .note(prepared, &appended, self.tail.address);
+            .note(prepared, &base.created, &appended, self.tail.address);
         self.entries.push(WrittenFrame {
-            entry: entry(prepared, base_versions, address, first_position),
+            entry: entry(prepared, base, address, first_position),
             chain: self.tail.chain,
         });
         appended
@@ -190,14 +190,14 @@ fn appended(prepared: &Prepared, base_versions: &[u64], first_position: u64) -> 
 
 fn entry(
     prepared: &mut Prepared,
-    base_versions: &[u64],
+    base: &BaseVersions,
     address: u64,
     first_position: u64,
 ) -> FrameEntry {
     let streams = prepared
         .written()
         .iter()
-        .zip(base_versions)
+        .zip(&base.streams)
         .map(|(stream, base)| StreamEntry {
             stream_hash: stream.hash,
             base_version: *base,
@@ -209,6 +209,11 @@ fn entry(
         first_position,
         events: prepared.events,
         streams: streams.collect(),
+        created_categories: base
+            .created
+            .iter()
+            .map(|created| created.category)
+            .collect(),
         key_hash: prepared.key.as_ref().map(|key| key.hash),
         ordinals: std::mem::take(&mut prepared.ordinals),
     }

@@ -18,6 +18,8 @@ pub struct Prepared {
     /// Number of written streams, which are first in `streams`.
     pub(crate) written: usize,
     pub(crate) events: u64,
+    /// The categories that are checked.
+    pub(crate) categories: Vec<PreparedCategory>,
     pub(crate) key: Option<PreparedKey>,
     /// For each written stream in turn, the ordinals of its events within the frame.
     pub(crate) ordinals: Vec<u32>,
@@ -35,6 +37,13 @@ pub(crate) struct PreparedStream {
 }
 
 #[derive(Debug)]
+pub(crate) struct PreparedCategory {
+    pub(crate) name: Box<str>,
+    pub(crate) hash: u128,
+    pub(crate) expectation: Expectation,
+}
+
+#[derive(Debug)]
 pub(crate) struct PreparedKey {
     pub(crate) text: Box<str>,
     pub(crate) hash: u128,
@@ -47,7 +56,9 @@ pub(crate) struct PreparedKey {
 ///
 /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`] with the invalid argument.
 pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
-    let has_no_content = append.events.is_empty() && append.expectations.is_empty();
+    let has_no_content = append.events.is_empty()
+        && append.expectations.is_empty()
+        && append.category_expectations.is_empty();
     if has_no_content && append.idempotency_key.is_none() {
         return Err(Error::argument(
             "append",
@@ -57,6 +68,7 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
     }
     let bodies = append_limits::check(append)?;
     let expectations = expectations(append.expectations)?;
+    let categories = categories(append.category_expectations)?;
     let key = append
         .idempotency_key
         .map(|text| prepare_key(text, append))
@@ -78,6 +90,7 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
         streams: merge(&directory, expectations),
         written,
         events: append.events.len() as u64,
+        categories,
         key,
         reservation: 0,
         event_ids,
@@ -97,10 +110,13 @@ impl Prepared {
         self
     }
 
-    /// Set the hashes of the stream names and of the key. Each store has its own hasher.
+    /// Set the hashes of the names of streams and categories, and of the key. Each store has its own hasher.
     pub(crate) fn bind(&mut self, hasher: &NameHasher) {
         for stream in &mut self.streams {
             stream.hash = hasher.stream(&stream.name);
+        }
+        for category in &mut self.categories {
+            category.hash = hasher.category(&category.name);
         }
         if let Some(key) = &mut self.key {
             key.hash = hasher.idempotency_key(&key.text);
@@ -119,6 +135,7 @@ impl Prepared {
             streams: Vec::new(),
             written: 0,
             events: 0,
+            categories: Vec::new(),
             key: None,
             ordinals: Vec::new(),
             reservation: 0,
@@ -155,6 +172,34 @@ fn expectations<'a>(
         }
     }
     Ok(by_stream)
+}
+
+/// Validate the expectations on categories. They are few, so a repetition is found by comparing
+/// all names after they have been sorted.
+fn categories(expectations: &[(&str, Expectation)]) -> Result<Vec<PreparedCategory>> {
+    let mut categories = Vec::with_capacity(expectations.len());
+    for (name, expectation) in expectations {
+        names::check_category(name)?;
+        categories.push(PreparedCategory {
+            name: (*name).into(),
+            hash: 0,
+            expectation: *expectation,
+        });
+    }
+    categories.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let mut pairs = categories.windows(2);
+    let repeated = pairs.find_map(|pair| match pair {
+        [one, other] if one.name == other.name => Some(&one.name),
+        _ => None,
+    });
+    match repeated {
+        Some(name) => Err(Error::argument(
+            "category",
+            name,
+            "has two expectations; give it one",
+        )),
+        None => Ok(categories),
+    }
 }
 
 fn prepare_key(text: &str, append: &Append<'_>) -> Result<PreparedKey> {

@@ -141,7 +141,7 @@ impl SharedWriter {
             ..
         } = writer;
         let read = self.publication.read_written(session, &mut |frame, entry| {
-            unsynced_state.note_frame(frame, entry);
+            unsynced_state.note_frame(frame, entry, &self.log.index);
         });
         *tail = self.poison.stop_if_detached(read)?;
         let point = self.publication.end_point();

@@ -5,23 +5,46 @@ use hashbrown::HashMap;
 
 use super::prepare::Prepared;
 use crate::append::Appended;
-use crate::error::{ConflictedStream, Error};
+use crate::error::{ConflictedCategory, ConflictedStream, Error};
 use crate::frame::FrameView;
-use crate::index::{FrameEntry, Index};
+use crate::index::{FrameEntry, Index, MemoryIndex};
+use crate::mutex::RwLock;
+use crate::names::NameHasher;
 
-/// Stream versions and keyed results of frames that are written but may not be durable yet. Only
-/// validation uses them; readers never see them.
+/// Versions of streams and categories, and keyed results, of frames that are written but may not be
+/// durable yet. Only validation uses them; readers never see them.
 #[derive(Debug, Default)]
 pub(crate) struct UnsyncedState {
     heads: HashMap<u128, Versioned, foldhash::fast::RandomState>,
+    /// The categories in which these frames create streams.
+    categories: HashMap<u128, Versioned, foldhash::fast::RandomState>,
     keys: HashMap<u128, KeyedResult, foldhash::fast::RandomState>,
 }
 
-/// The version of a stream after the frame that ends at address `end`.
+/// The version of a stream or a category after the frame that ends at address `end`.
 #[derive(Clone, Copy, Debug)]
 struct Versioned {
     version: u64,
     end: u64,
+}
+
+/// The versions that the written streams of an append have before it, and the streams that it
+/// creates.
+#[derive(Debug)]
+pub(crate) struct BaseVersions {
+    /// The version of each written stream.
+    pub(crate) streams: Vec<u64>,
+    /// The created streams, in the order of the frame.
+    pub(crate) created: Vec<CreatedStream>,
+}
+
+/// A stream that an append creates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CreatedStream {
+    /// The hash of the stream's category.
+    pub(crate) category: u128,
+    /// The version of the category after the stream was created.
+    pub(crate) version: u64,
 }
 
 /// The result of a keyed append whose frame ends at address `end`.
@@ -56,10 +79,35 @@ impl UnsyncedState {
             .map_or_else(|| index.version(stream), |head| head.version)
     }
 
+    /// Return the version of a category.
+    ///
+    /// The map may have a lower version than the index: when another session creates a stream, its
+    /// frame may become durable and indexed before this session validates again, and then the frame
+    /// is never noted here. The index never has a frame that the caller must not count yet, because
+    /// the caller has the write lock and validates against all written frames. A version never
+    /// decreases, so the higher of the two is right.
+    fn category_version(&self, index: &dyn Index, category: u128) -> u64 {
+        let noted = self.categories.get(&category);
+        let indexed = index.category_version(category);
+        noted.map_or(indexed, |noted| noted.version.max(indexed))
+    }
+
     /// Record a frame that is about to be written.
     // Inline: the caller may be in another codegen unit, and this runs for each batch or append.
     #[inline]
-    pub(crate) fn note(&mut self, prepared: &Prepared, appended: &Appended, end: u64) {
+    pub(crate) fn note(
+        &mut self,
+        prepared: &Prepared,
+        created: &[CreatedStream],
+        appended: &Appended,
+        end: u64,
+    ) {
+        // The last stream of a category has the highest version, and replaces the others.
+        for CreatedStream { category, version } in created {
+            let version = *version;
+            self.categories
+                .insert(*category, Versioned { version, end });
+        }
         for (stream, (_, version)) in prepared.written().iter().zip(&appended.versions) {
             self.heads.insert(
                 stream.hash,
@@ -86,8 +134,24 @@ impl UnsyncedState {
     }
 
     /// Record a frame that another session has written.
-    pub(crate) fn note_frame(&mut self, frame: &FrameView<'_>, entry: &FrameEntry) {
+    /// The index is locked only if the frame creates streams.
+    pub(crate) fn note_frame(
+        &mut self,
+        frame: &FrameView<'_>,
+        entry: &FrameEntry,
+        index: &RwLock<MemoryIndex>,
+    ) {
         let end = entry.end();
+        if !entry.created_categories.is_empty() {
+            // A frame records the versions of its streams and not those of categories, so the
+            // streams are counted.
+            let index = index.read();
+            for category in &entry.created_categories {
+                let version = self.category_version(&*index, *category) + 1;
+                self.categories
+                    .insert(*category, Versioned { version, end });
+            }
+        }
         for stream in &entry.streams {
             let version = stream.base_version + u64::from(stream.count);
             self.heads
@@ -109,6 +173,7 @@ impl UnsyncedState {
     /// Move all entries of `newer` to this state, where they replace older entries.
     pub(crate) fn absorb(&mut self, newer: &mut Self) {
         self.heads.extend(newer.heads.drain());
+        self.categories.extend(newer.categories.drain());
         self.keys.extend(newer.keys.drain());
     }
 
@@ -116,6 +181,7 @@ impl UnsyncedState {
     /// those frames.
     pub(crate) fn forget_durable(&mut self, durable: u64) {
         self.heads.retain(|_, head| head.end > durable);
+        self.categories.retain(|_, head| head.end > durable);
         self.keys.retain(|_, key| key.end > durable);
     }
 }
@@ -137,6 +203,15 @@ impl ValidationState<'_> {
         }
     }
 
+    /// Return the version of a category. The batch has an entry only for a category in which one of
+    /// its frames creates a stream, and no later frame has been written.
+    fn category_version(&self, category: u128) -> u64 {
+        match self.batch.categories.get(&category) {
+            Some(head) => head.version,
+            None => self.written.category_version(self.index, category),
+        }
+    }
+
     /// Return the decision on one append. The key is checked before the expectations: a retry must
     /// get the original result even if its expectations no longer hold.
     pub(crate) fn decide(&self, prepared: &Prepared) -> Decision {
@@ -155,8 +230,12 @@ impl ValidationState<'_> {
                 })
             })
             .collect();
-        if !failures.is_empty() {
-            return Decision::Refuse(Error::VersionConflict { failures });
+        let categories = self.failing_categories(prepared);
+        if !failures.is_empty() || !categories.is_empty() {
+            return Decision::Refuse(Error::VersionConflict {
+                failures,
+                categories,
+            });
         }
         if prepared.is_recorded() {
             return match self.index.nearly_full() {
@@ -170,6 +249,18 @@ impl ValidationState<'_> {
             versions: Vec::new(),
             replayed: false,
         })
+    }
+
+    fn failing_categories(&self, prepared: &Prepared) -> Vec<ConflictedCategory> {
+        let failing = prepared.categories.iter().filter_map(|category| {
+            let actual = self.category_version(category.hash);
+            (!category.expectation.holds(actual)).then(|| ConflictedCategory {
+                category: category.name.to_string(),
+                expected: category.expectation,
+                actual,
+            })
+        });
+        failing.collect()
     }
 
     fn decide_by_key(&self, prepared: &Prepared) -> Option<Decision> {
@@ -190,13 +281,56 @@ impl ValidationState<'_> {
         }
     }
 
-    /// Return the versions of the written streams before this append.
-    pub(crate) fn base_versions(&self, prepared: &Prepared) -> Vec<u64> {
-        prepared
+    /// Return the versions of the written streams before this append, and the streams that it
+    /// creates.
+    pub(crate) fn base_versions(&self, prepared: &Prepared, hasher: &NameHasher) -> BaseVersions {
+        let streams: Vec<_> = prepared
             .written()
             .iter()
             .map(|stream| self.version(stream.hash))
-            .collect()
+            .collect();
+        let created = if streams.contains(&0) {
+            self.created(prepared, &streams, hasher)
+        } else {
+            Vec::new()
+        };
+        BaseVersions { streams, created }
+    }
+
+    /// Return the streams that an append creates. The category of a stream is hashed here and not
+    /// in the caller's thread, because most appends create no stream.
+    fn created(
+        &self,
+        prepared: &Prepared,
+        streams: &[u64],
+        hasher: &NameHasher,
+    ) -> Vec<CreatedStream> {
+        let mut created: Vec<CreatedStream> = Vec::new();
+        // The versions of all categories but the last one. So the map allocates nothing for an
+        // append that creates streams of one category.
+        let mut earlier_categories: HashMap<u128, u64, foldhash::fast::RandomState> =
+            HashMap::default();
+        for (stream, base) in prepared.written().iter().zip(streams) {
+            if *base > 0 {
+                continue;
+            }
+            let category = hasher.category_of(&stream.name);
+            let before = match created.last() {
+                Some(last) if last.category == category => last.version,
+                last => {
+                    if let Some(last) = last {
+                        earlier_categories.insert(last.category, last.version);
+                    }
+                    let earlier = earlier_categories.get(&category).copied();
+                    earlier.unwrap_or_else(|| self.category_version(category))
+                }
+            };
+            created.push(CreatedStream {
+                category,
+                version: before + 1,
+            });
+        }
+        created
     }
 }
 

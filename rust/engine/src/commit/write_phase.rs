@@ -8,18 +8,19 @@ use super::commit_time::Clocks;
 use super::plan::{PlannedBatch, SharedFields};
 use super::poison::Poison;
 use super::preallocation::Preallocation;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, PreparedStream};
 use super::publication::Publication;
 use super::queue::AppendQueue;
 use super::refused_write::is_refusal;
 use super::request::Request;
 use super::shared_writer::Writer;
 use super::sync::Syncer;
-use super::validate::{Decision, ValidationState};
+use super::validate::{BaseVersions, Decision, ValidationState};
 use crate::append::Appended;
 use crate::coord::{CoordPage, Reserved};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
+use crate::names::NameHasher;
 
 /// Validates and writes the queued appends.
 #[derive(Debug)]
@@ -45,7 +46,8 @@ pub(super) struct Outcome {
 
 impl WritePhase {
     /// Validate the queued appends that fit into the segment, and write their frames. The caller
-    /// holds the write lock. Appends to streams that another writer has reserved are deferred.
+    /// holds the write lock. Appends to streams that another writer has reserved are deferred, by
+    /// themselves or by their category.
     pub(super) fn run(&self, writer: &mut Writer, reserved: Option<&Reserved>) -> Outcome {
         let durable_hint = self.publication.durable_end();
         writer.unsynced_state.forget_durable(durable_hint);
@@ -63,7 +65,7 @@ impl WritePhase {
         let mut has_deferred = false;
         while let Some(mut request) = requests.next() {
             if let Some(reserved) = reserved
-                && is_excluded(&request, reserved)
+                && is_excluded(&request, reserved, &self.log.hasher)
             {
                 request.was_deferred = true;
                 self.queue.defer(request, reserved);
@@ -157,21 +159,21 @@ impl WritePhase {
         }))
     }
 
-    /// Return the decision on one append, and the versions of its streams that the decision is
-    /// based on.
+    /// Return the decision on one append, and the versions that the decision is based on.
     fn decide(
         &self,
         writer: &Writer,
         plan: &PlannedBatch,
         prepared: &Prepared,
-    ) -> (Decision, Vec<u64>) {
+    ) -> (Decision, BaseVersions) {
         let index = self.log.index.read();
         let state = ValidationState {
             index: &*index,
             written: &writer.unsynced_state,
             batch: &plan.unsynced_state,
         };
-        (state.decide(prepared), state.base_versions(prepared))
+        let base_versions = state.base_versions(prepared, &self.log.hasher);
+        (state.decide(prepared), base_versions)
     }
 
     /// Move the tail to the next segment. The old segment is synced first: the first frame of a
@@ -301,11 +303,15 @@ impl WritePhase {
     }
 }
 
-/// Whether an append has to wait because it writes a stream that another writer has reserved.
-fn is_excluded(request: &Request, reserved: &Reserved) -> bool {
+/// Whether an append has to wait because it writes a stream that another writer has reserved, or a
+/// stream of a reserved category.
+fn is_excluded(request: &Request, reserved: &Reserved, hasher: &NameHasher) -> bool {
     let prepared = &request.prepared;
     let is_of_other_writer = !request.was_deferred && prepared.reservation != reserved.id;
-    is_of_other_writer && (prepared.written().iter()).any(|stream| reserved.has(stream.hash))
+    let is_reserved = |stream: &PreparedStream| {
+        reserved.has(stream.hash) || reserved.has(hasher.category_of(&stream.name))
+    };
+    is_of_other_writer && prepared.written().iter().any(is_reserved)
 }
 
 /// The answer to a sync marker that is no longer needed.

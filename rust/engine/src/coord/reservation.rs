@@ -36,7 +36,7 @@ pub(crate) struct Reserved {
     pub(crate) session: u64,
     /// The end of the reservation in microseconds, by the clock that all processes share.
     pub(crate) until: u64,
-    /// A part of each stream's hash, or 0 for an unused entry. If the hash of another stream has the
+    /// A part of the hash of each stream or category, or 0 for an unused entry. If the hash of another stream has the
     /// same part, appends to that stream wait, too. This only costs time.
     pub(crate) streams: [u64; MAX_RESERVED_STREAMS],
 }

@@ -141,9 +141,12 @@ impl<'a> FrameView<'a> {
         self.check_events()
     }
 
-    /// Check that the events of each stream are numbered from 0 without a gap, and that there are as
-    /// many as the streams directory counts.
+    /// Check that the events of each stream are numbered from 0 without a gap, that there are as many
+    /// as the streams directory counts, and that this directory is in the order of the streams' first
+    /// events. The index relies on that order: it records the first events of the streams of a
+    /// category with ascending positions.
     fn check_events(&self) -> Option<()> {
+        let mut begun = 0;
         let (mut one, mut several) = ([0], Vec::new());
         let reached: &mut [u32] = if self.header.streams == 1 {
             &mut one
@@ -155,6 +158,10 @@ impl<'a> FrameView<'a> {
             let event = self.event(i)?;
             let offset = reached.get_mut(event.stream as usize)?;
             (event.offset == *offset).then_some(())?;
+            if *offset == 0 {
+                (event.stream == begun).then_some(())?;
+                begun += 1;
+            }
             *offset += 1;
         }
         let counts = self.heads().map(|(_, _, count)| count);

@@ -1,22 +1,25 @@
 //! The index in memory; built by a scan of the log when a store is opened.
 //!
 //! It takes at most 60 bytes for a stream, 12 for an event, 40 for a keyed commit and 24 for
-//! every 16 KiB of log. `docs/decisions/0022-index-in-memory.md` has the calculation and the
+//! every 16 KiB of log; 40 for a category, and if the category has more than one stream, 60 more
+//! and 12 for each of its streams. `docs/decisions/0022-index-in-memory.md` has the calculation and the
 //! measurements.
 
 use super::apply_error::{ApplyError, IndexLimit};
 use super::arena::Arena;
+use super::categories::Categories;
 use super::chunk_table::ChunkTable;
 use super::frame_entry::{FrameEntry, StreamEntry};
 use super::interface::Index;
 use super::postings::Postings;
 use super::slot_table::{NameHash, Slot, SlotTable};
 
-/// Streams, idempotency keys and chunks, in tables that never move their items.
+/// Streams, categories, idempotency keys and chunks, in tables that never move their items.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryIndex {
     head: u64,
     streams: SlotTable<Postings>,
+    categories: Categories,
     arena: Arena,
     keyed_frames: SlotTable<KeyedFrame>,
     chunks: ChunkTable,
@@ -46,10 +49,12 @@ impl MemoryIndex {
         }
     }
 
-    /// Add the events of one stream in a frame.
+    /// Add the events of one stream in a frame. `created_categories` are the categories of this
+    /// stream and of the later ones, as far as the frame creates them.
     fn apply_stream(
         &mut self,
         stream: &StreamEntry,
+        created_categories: &mut impl Iterator<Item = u128>,
         mut positions: impl Iterator<Item = u64>,
     ) -> Result<(), ApplyError> {
         let stream_hash = NameHash::new(stream.stream_hash);
@@ -59,6 +64,10 @@ impl MemoryIndex {
                 let Some(first) = positions.next() else {
                     return Ok(());
                 };
+                if let Some(category) = created_categories.next() {
+                    self.categories
+                        .add(NameHash::new(category), first, &mut self.arena)?;
+                }
                 self.streams
                     .insert(Postings::starting_at(stream_hash, first))
                     .ok_or(IndexLimit::Streams)?
@@ -92,13 +101,14 @@ impl MemoryIndex {
 impl Index for MemoryIndex {
     fn apply(&mut self, frame: &FrameEntry) -> Result<(), ApplyError> {
         let mut ordinals = frame.ordinals.as_slice();
+        let mut created_categories = frame.created_categories.iter().copied();
         for stream in &frame.streams {
             let (own, rest) = ordinals
                 .split_at_checked(stream.count as usize)
                 .unwrap_or((ordinals, &[]));
             ordinals = rest;
             let position = |ordinal: &u32| frame.first_position + u64::from(*ordinal);
-            self.apply_stream(stream, own.iter().map(position))?;
+            self.apply_stream(stream, &mut created_categories, own.iter().map(position))?;
         }
         if let Some(key_hash) = frame.key_hash {
             self.apply_key(NameHash::new(key_hash), frame.address)?;
@@ -149,6 +159,22 @@ impl Index for MemoryIndex {
         if let Some(postings) = self.streams.get(NameHash::new(stream_hash)) {
             postings.range(first, last, &self.arena, into);
         }
+    }
+
+    fn category_version(&self, category_hash: u128) -> u64 {
+        self.categories.version(NameHash::new(category_hash))
+    }
+
+    fn category_version_at(&self, category_hash: u128, position: u64) -> u64 {
+        let category_hash = NameHash::new(category_hash);
+        self.categories
+            .version_at(category_hash, position, &self.arena)
+    }
+
+    fn category_positions(&self, category_hash: u128, first: u64, last: u64, into: &mut Vec<u64>) {
+        let category_hash = NameHash::new(category_hash);
+        self.categories
+            .positions(category_hash, (first, last), &self.arena, into);
     }
 
     fn keyed_frame(&self, key_hash: u128) -> Option<u64> {

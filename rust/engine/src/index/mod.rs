@@ -1,4 +1,5 @@
-//! The index: stream → versions → positions → chunks of the log; idempotency key → frame.
+//! The index: stream → versions → positions → chunks of the log; category → streams; idempotency
+//! key → frame.
 //!
 //! It is derived from the log alone: from a scan when a store is opened, and from one
 //! [`FrameEntry`] for each commit after that. Its invariants:
@@ -19,6 +20,7 @@
 //! | `memory_index` | the implementation: streams, idempotency keys, chunks |
 //! | `frame_entry` | what one frame adds to the index |
 //! | `apply_error` | why a frame is refused, and which limit is reached |
+//! | `categories` | the streams of each category, by the positions of their first events |
 //! | `postings` | the positions of one stream, delta-coded in a chain of blocks |
 //! | `arena` | the memory of those blocks |
 //! | `slot_table` | a hash table of items that never move |
@@ -27,6 +29,7 @@
 
 mod apply_error;
 mod arena;
+mod categories;
 mod chunk_table;
 mod frame_entry;
 mod interface;

@@ -10,6 +10,8 @@ use super::*;
 #[derive(Debug, Default)]
 struct Model {
     streams: BTreeMap<u128, Vec<u64>>,
+    /// The positions of the first events of each category's streams.
+    categories: BTreeMap<u128, Vec<u64>>,
     keys: BTreeMap<u128, u64>,
     head: u64,
     end: u64,
@@ -19,11 +21,15 @@ impl Model {
     /// Append a frame whose events belong to these streams, in this order.
     fn frame(&mut self, events: &[u128], key: Option<u128>) -> FrameEntry {
         let first_position = self.head + 1;
-        let mut by_stream: BTreeMap<u128, Vec<u32>> = BTreeMap::new();
+        // In the order of the streams' first events, as in a frame.
+        let mut by_stream: Vec<(u128, Vec<u32>)> = Vec::new();
         for (ordinal, stream) in (0u32..).zip(events) {
-            by_stream.entry(*stream).or_default().push(ordinal);
+            match by_stream.iter_mut().find(|(known, _)| known == stream) {
+                Some((_, own)) => own.push(ordinal),
+                None => by_stream.push((*stream, vec![ordinal])),
+            }
         }
-        let entry = |(stream_hash, own): (&u128, &Vec<u32>)| StreamEntry {
+        let entry = |(stream_hash, own): &(u128, Vec<u32>)| StreamEntry {
             stream_hash: *stream_hash,
             base_version: self.streams.get(stream_hash).map_or(0, Vec::len) as u64,
             count: u32::try_from(own.len()).unwrap(),
@@ -34,9 +40,26 @@ impl Model {
             first_position,
             events: events.len() as u64,
             streams: by_stream.iter().map(entry).collect(),
-            ordinals: by_stream.values().flatten().copied().collect(),
+            ordinals: by_stream
+                .iter()
+                .flat_map(|(_, own)| own.iter().copied())
+                .collect(),
+            created_categories: by_stream
+                .iter()
+                .filter(|(stream, _)| !self.streams.contains_key(stream))
+                .map(|(stream, _)| category_of(*stream))
+                .collect(),
             key_hash: key,
         };
+        for (stream, own) in &by_stream {
+            if !self.streams.contains_key(stream) {
+                let first = first_position + u64::from(own[0]);
+                self.categories
+                    .entry(category_of(*stream))
+                    .or_default()
+                    .push(first);
+            }
+        }
         for (stream, own) in by_stream {
             let positions = own.iter().map(|o| first_position + u64::from(*o));
             self.streams.entry(stream).or_default().extend(positions);
@@ -48,6 +71,12 @@ impl Model {
         self.end = frame.end();
         frame
     }
+}
+
+/// Some categories have one stream, and some have many.
+fn category_of(stream: u128) -> u128 {
+    let high = stream >> 64;
+    hashed(u8::try_from(high % 200).unwrap().saturating_sub(160)) ^ 1
 }
 
 /// Spread small numbers as hashes are spread. Some of the results select the same shard, and some
@@ -96,6 +125,19 @@ proptest! {
             let list = model.streams.get(&hashed(n)).map_or(0, Vec::len) as u64;
             prop_assert_eq!(index.version(hashed(n)), list);
             prop_assert_eq!(index.keyed_frame(hashed(n)), model.keys.get(&hashed(n)).copied());
+        }
+        for (n, position, first, last) in &probes {
+            let category = hashed(n % 40) ^ 1;
+            let position = u64::from(*position) % (model.head + 3);
+            let list = model.categories.get(&category).cloned().unwrap_or_default();
+            prop_assert_eq!(index.category_version(category), list.len() as u64);
+            let below = list.iter().filter(|p| **p <= position).count() as u64;
+            prop_assert_eq!(index.category_version_at(category, position), below);
+            let mut found = Vec::new();
+            index.category_positions(category, *first, *last, &mut found);
+            let expected = (1u64..).zip(&list)
+                .filter(|(v, _)| (first..=last).contains(&v)).map(|(_, p)| *p);
+            prop_assert!(found.into_iter().eq(expected));
         }
         for (n, position, first, last) in probes {
             let stream = hashed(n % 8);

@@ -14,10 +14,12 @@
 //! | `query` | the parameters of reads, and their results |
 //! | `stream_read` | reads of one stream, and of several as one snapshot |
 //! | `log_read` | reads of the log by position, with a filter |
+//! | `category_read` | the streams of a category |
 //! | `stream_names` | the listing of streams |
 //! | `chunk_reader` | events read from one chunk |
 //! | `recorded_event` | one event as a reader gets it |
 
+mod category_read;
 mod chunk_reader;
 mod log_read;
 mod query;
@@ -25,6 +27,8 @@ mod recorded_event;
 mod stream_names;
 mod stream_read;
 
-pub use query::{LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamQuery};
+pub use query::{
+    CategoryQuery, CategoryStreams, LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamQuery,
+};
 pub use recorded_event::Recorded;
 pub use stream_names::StreamNames;

@@ -119,3 +119,29 @@ pub struct Snapshot {
     /// The events in global order.
     pub events: Vec<Recorded>,
 }
+
+/// The parameters of a read of the streams of a category.
+#[derive(Clone, Copy, Debug)]
+pub struct CategoryQuery<'a> {
+    /// The category.
+    pub category: &'a str,
+    /// Leave out the first streams, in the order of their first events.
+    pub after: u64,
+    /// The maximum number of names.
+    pub limit: usize,
+    /// The position as of which the category is read; `None` for the head.
+    pub at: Option<u64>,
+    /// Whether the read may wait for the disk.
+    pub mode: ReadMode,
+}
+
+/// The streams of a category as of one position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CategoryStreams {
+    /// The position.
+    pub position: u64,
+    /// The version of the category as of the position: the number of its streams.
+    pub version: u64,
+    /// The names of the streams after the first `after` ones, in the order of their first events.
+    pub names: Vec<Box<str>>,
+}

@@ -210,6 +210,13 @@ pub(crate) fn describe(
         count,
     });
     entry.streams.extend(heads);
+    let created = (0u32..).zip(&entry.streams);
+    let created = created.filter(|(_, stream)| stream.is_created());
+    let names = created.filter_map(|(number, _)| Some(frame.stream(number)?.name));
+    entry.created_categories.clear();
+    entry
+        .created_categories
+        .extend(names.map(|name| hasher.category_of(name)));
     group_ordinals_by_stream(frame, entry);
 }
 

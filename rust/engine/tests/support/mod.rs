@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::{
-    Append, Appended, Error, EventInput, Expectation, LogQuery, Options, Prepared, Recorded, Store,
-    StreamQuery, prepare,
+    Append, Appended, CategoryQuery, CategoryStreams, Error, EventInput, Expectation, LogQuery,
+    Options, Prepared, ReadMode, Recorded, Store, StreamQuery, prepare,
 };
 
 pub(crate) const ROOT: &str = "/store";
@@ -91,9 +91,40 @@ pub(crate) fn append_expecting(
         events: &events,
         expectations,
         idempotency_key,
-        content: None,
+        ..Append::default()
     };
     store.append(prepare(&append)?)
+}
+
+/// Append under expectations on categories.
+pub(crate) fn append_expecting_categories(
+    store: &Store,
+    events: &[(&str, &[u8])],
+    category_expectations: &[(&str, Expectation)],
+    idempotency_key: Option<&str>,
+) -> Result<Appended, Error> {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(stream, data)| event(stream, data))
+        .collect();
+    let append = Append {
+        events: &events,
+        category_expectations,
+        idempotency_key,
+        ..Append::default()
+    };
+    store.append(prepare(&append)?)
+}
+
+/// Return the streams of a category as of the head.
+pub(crate) fn category(store: &Store, name: &str) -> Result<CategoryStreams, Error> {
+    store.category_streams(&CategoryQuery {
+        category: name,
+        after: 0,
+        limit: usize::MAX,
+        at: None,
+        mode: ReadMode::Blocking,
+    })
 }
 
 pub(crate) fn stream(store: &Store, name: &str) -> Vec<Recorded> {

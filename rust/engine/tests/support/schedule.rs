@@ -14,10 +14,13 @@ use std::time::Duration;
 
 use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
+use eventbraid_engine::{
+    Append, CategoryStreams, Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store,
+    prepare,
+};
 
 use super::machine::{Machine, SeededRandom};
-use super::{append_expecting, bodies, log, open_with, options};
+use super::{bodies, category, event, log, open_with, options};
 
 /// Return options with small segments, no threads, and a long lock timeout.
 fn shared() -> Options {
@@ -70,6 +73,11 @@ impl Plan {
 const GRACE_PERIOD: u64 = 250_000;
 
 const STREAMS: [&str; 3] = ["a", "b", "c"];
+
+/// The category in which the processes create streams. The name of such a stream begins with the
+/// number of streams that the category had when its creator read it, so two creators that both
+/// append at one version of the category leave two streams with one number.
+const CATEGORY: &str = "m";
 
 /// Run one process: two sessions, or four if they are mixed.
 fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) {
@@ -189,6 +197,7 @@ fn write(
     let is_chosen = |i: &usize| chosen & (1 << i) != 0;
     let streams: Vec<&str> = (0..3).filter(is_chosen).map(|i| STREAMS[i]).collect();
     let keyed = random.below(3) == 0;
+    let creates = random.below(3) == 0;
     let key = keyed.then(|| format!("key-{name}"));
     for _attempt in 0..50 {
         let mut events = Vec::new();
@@ -203,12 +212,30 @@ fn write(
             let body = format!("{name} v{} {}", version + 1, "x".repeat(size));
             events.push(((*stream).to_owned(), body));
         }
-        let given: Vec<(&str, &[u8])> = events
+        let mut category_expectations = Vec::new();
+        if creates {
+            let members = match category(store, CATEGORY) {
+                _ if machine.is_killed(number) => return false,
+                members => members.unwrap(),
+            };
+            check_members(&members, &format!("process {number}"));
+            category_expectations.push((CATEGORY, Expectation::Exact(members.version)));
+            let member = format!("{CATEGORY}-{}-{name}", members.version);
+            events.push((member, format!("{name} v1")));
+        }
+        let inputs: Vec<_> = events
             .iter()
-            .map(|(stream, body)| (stream.as_str(), body.as_bytes()))
+            .map(|(stream, body)| event(stream, body.as_bytes()))
             .collect();
+        let append = Append {
+            events: &inputs,
+            expectations: &expectations,
+            category_expectations: &category_expectations,
+            idempotency_key: key.as_deref(),
+            ..Append::default()
+        };
         journal.lock().uncertain.insert(name.to_owned());
-        let result = append_expecting(store, &given, &expectations, key.as_deref());
+        let result = store.append(prepare(&append).unwrap());
         let mut journal = journal.lock();
         if machine.is_killed(number) {
             return false;
@@ -231,6 +258,15 @@ fn write(
         }
     }
     panic!("process {number} never appends");
+}
+
+/// Assert that the streams of the category were created one at a time, each at the version of the
+/// category that its creator had read.
+fn check_members(members: &CategoryStreams, context: &str) {
+    let number = |name: &str| name.split('-').nth(1).unwrap().parse::<u64>().unwrap();
+    let numbers: Vec<u64> = members.names.iter().map(|name| number(name)).collect();
+    let expected: Vec<u64> = (0..members.version).collect();
+    assert_eq!(numbers, expected, "{context}: {:?}", members.names);
 }
 
 /// Assert that the log is undamaged and contains every acknowledged commit and no refused one.
@@ -257,6 +293,17 @@ fn check(store: &Store, journal: &Journal, context: &str) {
         );
         assert_eq!(event.version(), *version, "{context}");
     }
+    let members = category(store, CATEGORY).unwrap();
+    check_members(&members, context);
+    let firsts = events.iter().filter(|event| event.version() == 1);
+    let created: Vec<&str> = firsts
+        .map(Recorded::stream)
+        .filter(|stream| stream.starts_with("m-"))
+        .collect();
+    assert!(
+        members.names.iter().map(|name| &**name).eq(created),
+        "{context}"
+    );
     let acknowledged: BTreeSet<&str> = journal
         .acknowledged
         .values()
