@@ -523,6 +523,7 @@ class Store:
         idempotency_key: str | None = None,
         content: bytes | None = None,
         reservation: int = 0,
+        expect_categories: Mapping[str, int | StreamCondition] | None = None,
     ) -> Appended:
         """Append events and wait until they are durable.
 
@@ -532,6 +533,7 @@ class Store:
             idempotency_key: The request's key: 1 to 255 bytes of UTF-8.
             content: The content of the key; the events and expectations if not given.
             reservation: The reservation under which the append is made; 0 for none.
+            expect_categories: The expected version or condition of each category.
 
         Raises:
             IdempotencyMismatch: If the key was used before with other content.
@@ -553,14 +555,19 @@ class Store:
         idempotency_key: str | None = None,
         content: bytes | None = None,
         reservation: int = 0,
+        expect_categories: Mapping[str, int | StreamCondition] | None = None,
     ) -> int:
         """Like `append`; `Appended` arrives at the port. Bad input raises at once."""
-    def reserve(self, streams: list[str], seconds: float) -> int | None:
+    def reserve(
+        self, streams: list[str], seconds: float, categories: list[str] = ...
+    ) -> int | None:
         """Reserve streams: other callers' appends to them wait.
 
         Args:
-            streams: The streams; only the first 16 are reserved.
+            streams: The streams.
             seconds: The maximum duration of the reservation, at most 5 s.
+            categories: Categories, each with all its streams. Only the first 16
+                categories and streams are reserved, the categories first.
 
         Returns:
             The id for `append` and `release`; None if another reservation exists.
@@ -629,6 +636,33 @@ class Store:
         after: Mapping[str, int] | None,
     ) -> StreamsSnapshot | int:
         """Like `read_streams`; return a token only if an event isn't in memory."""
+    def category_streams(
+        self,
+        category: str,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> tuple[int, int, tuple[str, ...]]:
+        """Read the streams of a category as of one position.
+
+        Args:
+            category: The category.
+            at: The position; the durable head if not given.
+            after: The number of streams to leave out.
+            limit: The maximum number of streams; all if not given.
+
+        Returns:
+            The position, the number of the category's streams as of it, and the ids.
+        """
+    def category_streams_async(
+        self,
+        port: CompletionPort,
+        category: str,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> tuple[int, int, tuple[str, ...]] | int:
+        """Like `category_streams`; return a token only if an event isn't in memory."""
     def streams(self, prefix: str, system: bool) -> StreamNames:
         """Begin a listing of the streams that have events now.
 

@@ -26,9 +26,9 @@ _PATIENCE = 10.0
 class Renumbers(SqliteStore):
     """A refused append uses up a version."""
 
-    def _judge(self, expect):
+    def _judge(self, expect, expect_categories):
         try:
-            super()._judge(expect)
+            super()._judge(expect, expect_categories)
         except eb.VersionConflict:
             self._burnt = getattr(self, "_burnt", 0) + 1
             raise
@@ -50,9 +50,9 @@ class HalfWritten(SqliteStore):
 class FirstFailure(SqliteStore):
     """A conflict lists one stream only."""
 
-    def _judge(self, expect):
+    def _judge(self, expect, expect_categories):
         try:
-            super()._judge(expect)
+            super()._judge(expect, expect_categories)
         except eb.VersionConflict as conflict:
             raise eb.VersionConflict(conflict.failures[:1]) from None
 
@@ -75,6 +75,20 @@ class Unchecked(SqliteStore):
         if not events and not inner and "idempotency_key" not in options:
             return eb.Appended(None, None, {}, replayed=False)
         return super().append(events, expect=inner, **options)
+
+
+class Phantoms(SqliteStore):
+    """An expectation on a category is checked before the append, not with it."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._both_have_checked = threading.Barrier(2)
+
+    def append(self, events, *, expect_categories=None, **options):
+        if expect_categories:
+            super().append([], expect_categories=expect_categories)
+            self._both_have_checked.wait(timeout=_PATIENCE)
+        return super().append(events, **options)
 
 
 class Forgetful(SqliteStore):
@@ -226,6 +240,7 @@ BROKEN = {
     HalfWritten: "test_rule_06_an_append_is_all_or_nothing",
     FirstFailure: "test_rule_08_a_conflict_lists_every_failing_stream",
     Unchecked: "test_rule_08_two_writers_never_both_rest_on_each_others_stream",
+    Phantoms: "test_rule_08_exactly_one_of_many_writers_creates_the_next_stream",
     Forgetful: "test_rule_10_a_key_survives_a_restart",
     Careless: "test_rule_10_the_same_key_with_other_content_is_a_mismatch",
     Buffered: "test_rule_04_what_was_acknowledged_survives_the_death_of_the_process",

@@ -35,9 +35,21 @@ class ModelStore:
     log: list[Row] = field(default_factory=list)
     requests: dict[str, tuple[object, eb.Appended]] = field(default_factory=dict)
 
-    def append(self, events, *, expect=None, idempotency_key=None, content=None):
-        expect = expect or {}
-        meant = content if content is not None else _meant(events, expect)
+    def append(
+        self,
+        events,
+        *,
+        expect=None,
+        idempotency_key=None,
+        content=None,
+        expect_categories=None,
+    ):
+        expect, expect_categories = expect or {}, expect_categories or {}
+        meant = (
+            content
+            if content is not None
+            else _meant(events, expect, expect_categories)
+        )
         if idempotency_key in self.requests:
             return self.committed(idempotency_key, content=meant)
         failures = [
@@ -45,8 +57,13 @@ class ModelStore:
             for stream, expected in expect.items()
             if not _holds(expected, self.version(stream))
         ]
-        if failures:
-            raise eb.VersionConflict(failures)
+        categories = [
+            eb.errors.ConflictedCategory(category, expected, actual)
+            for category, expected in expect_categories.items()
+            if not _holds(expected, actual := len(self._members(category)))
+        ]
+        if failures or categories:
+            raise eb.VersionConflict(failures, categories)
         done = self._write(events)
         if idempotency_key is not None:
             self.requests[idempotency_key] = (meant, done)
@@ -108,6 +125,16 @@ class ModelStore:
         events = [row for row in past if row.version > known.get(row.stream, 0)]
         return ModelSnapshot(at, versions, events)
 
+    def category_streams(self, category, /, *, at=None, after=0, limit=None):
+        at = self.head() if at is None else min(at, self.head())
+        members = self._members(category, at)
+        end = None if limit is None else after + limit
+        return eb.store.CategoryStreams(at, len(members), tuple(members[after:end]))
+
+    def _members(self, category, at=None):
+        rows = [row for row in self.log[:at] if row.category == category]
+        return list(dict.fromkeys(row.stream for row in rows))
+
     def version(self, stream):
         return sum(row.stream == stream for row in self.log)
 
@@ -138,10 +165,13 @@ def _holds(expected, version):
     return {eb.ANY: True, eb.NO_STREAM: not version, eb.EXISTS: version > 0}[expected]
 
 
-def _meant(events, expect):
+def _meant(events, expect, expect_categories):
     """Return the content that a key identifies; `ANY` is no part of it."""
     facts = [(e.stream, e.type, e.data, dict(e.metadata)) for e in events]
-    return facts, {s: repr(e) for s, e in expect.items() if e is not eb.ANY}
+    return facts, *(
+        {name: repr(e) for name, e in expected.items() if e is not eb.ANY}
+        for expected in (expect, expect_categories)
+    )
 
 
 def _name_system(*beginnings):

@@ -14,26 +14,33 @@ COMMIT = 16 * 1024 * 1024
 STREAMS = EXPECTATIONS = 10_000
 
 
-def checked(events, expect, key):
+def checked(events, expect, key, expect_categories):
     """Return the validated events and expectations of an append."""
     events = [_event(event) for event in _iterable("events", events)]
     expect = dict(_mapping(expect if expect is not None else {}))
-    if not events and not expect and key is None:
+    expect_categories = dict(
+        _mapping(expect_categories if expect_categories is not None else {})
+    )
+    if not events and not expect and not expect_categories and key is None:
         raise eb.errors.InvalidArgument("append", "", "has nothing to do")
     if key is not None:
         check_key(key)
-    _within("the expectations of a commit", len(expect), EXPECTATIONS)
+    expected = len(expect) + len(expect_categories)
+    _within("the expectations of a commit", expected, EXPECTATIONS)
     for event in events:
         if not event.is_system:
             _refuse_system(event.stream)
     for stream, expected in expect.items():
         check_stream(stream)
         _check_expectation(expected)
+    for category, expected in expect_categories.items():
+        check_category(category)
+        _check_expectation(expected)
     sizes = [_size(event) for event in events]
     _within("the bytes of a commit", sum(sizes), COMMIT)
     written = {event.stream for event in events}
     _within("the streams of a commit", len(written), STREAMS)
-    return events, expect
+    return events, expect, expect_categories
 
 
 def check_stream(stream):
@@ -41,6 +48,13 @@ def check_stream(stream):
     _check_name("stream", stream, eb.errors.InvalidStreamId)
     if any(unicodedata.category(character) == "Cc" for character in stream):
         raise eb.errors.InvalidStreamId("stream", stream, "holds a control character")
+
+
+def check_category(category):
+    """Validate a category: the part of a stream id before the first dash."""
+    _check_name("category", category, eb.errors.InvalidArgument)
+    if any(c == "-" or unicodedata.category(c) == "Cc" for c in category):
+        raise eb.errors.InvalidArgument("category", category, "no stream can have it")
 
 
 def _refuse_system(stream):

@@ -54,6 +54,7 @@ COLUMNS = (
     "original_time"
 )
 VERSION = "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?"
+CATEGORY = "SELECT count(*) FROM event WHERE category = ? AND version = 1"
 HEAD = "SELECT coalesce(max(position), 0) FROM event"
 PREFIX = "substr(CAST(stream AS BLOB), 1, length(:prefix)) = :prefix"
 FILTER = f"""
@@ -111,14 +112,24 @@ class SqliteStore:
 
     # --- writing ----------------------------------------------------------------------
 
-    def append(self, events, *, expect=None, idempotency_key=None, content=None):
-        events, expect = limits.checked(events, expect, idempotency_key)
-        content = _content(events, expect, content)
+    def append(
+        self,
+        events,
+        *,
+        expect=None,
+        idempotency_key=None,
+        content=None,
+        expect_categories=None,
+    ):
+        events, expect, categories = limits.checked(
+            events, expect, idempotency_key, expect_categories
+        )
+        content = _content(events, expect, content, categories)
         with self._transaction("IMMEDIATE"):
             known = self._request(idempotency_key, content)
             if known is not None:
                 return known
-            self._judge(expect)
+            self._judge(expect, categories)
             places = [self._insert(event) for event in events]
             first, last = (places[0], places[-1]) if places else (None, None)
             if idempotency_key is not None:
@@ -141,14 +152,19 @@ class SqliteStore:
             return self._appended(first, last, replayed=True)
         return None
 
-    def _judge(self, expect):
+    def _judge(self, expect, expect_categories):
         failures = [
             eb.errors.ConflictedStream(stream, expected, actual)
             for stream, expected in expect.items()
             if not _holds(expected, actual := self._one(VERSION, (stream,)))
         ]
-        if failures:
-            raise eb.VersionConflict(failures)
+        categories = [
+            eb.errors.ConflictedCategory(category, expected, actual)
+            for category, expected in expect_categories.items()
+            if not _holds(expected, actual := self._one(CATEGORY, (category,)))
+        ]
+        if failures or categories:
+            raise eb.VersionConflict(failures, categories)
 
     def _insert(self, event):
         row = {
@@ -229,6 +245,21 @@ class SqliteStore:
                 {"at": at, "wanted": json.dumps(wanted), "limit": None},
             )
             return SqliteSnapshot(at, versions, list(events))
+
+    def category_streams(self, category, /, *, at=None, after=0, limit=None):
+        limits.check_category(category)
+        limits.check_bounds(at=at, after=after, limit=limit)
+        with self._transaction():
+            head = self._one(HEAD)
+            at = head if at is None else min(at, head)
+            version = self._one(f"{CATEGORY} AND position <= ?", (category, at))
+            streams = self._db.execute(
+                """SELECT stream FROM event
+                WHERE category = ? AND version = 1 AND position <= ?
+                ORDER BY position LIMIT ? OFFSET ?""",
+                (category, at, -1 if limit is None else limit, after),
+            )
+            return eb.store.CategoryStreams(at, version, tuple(s for (s,) in streams))
 
     def subscribe(self, *, after=0, **wanted):
         limits.check_bounds(after=after)
@@ -418,13 +449,14 @@ def _holds(expected, actual):
             return actual == version
 
 
-def _content(events, expect, given):
+def _content(events, expect, given, categories=()):
     """Return the complete content that a key identifies."""
     if given is not None:
         return b"given:" + bytes(given)
     parts = [
         [[e.stream, e.type, e.content.hex(), dict(e.metadata)] for e in events],
         {s: repr(e) for s, e in expect.items() if e is not eb.ANY},
+        {c: repr(e) for c, e in dict(categories).items() if e is not eb.ANY},
     ]
     return json.dumps(parts, sort_keys=True).encode()
 

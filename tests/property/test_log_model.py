@@ -47,6 +47,8 @@ demands = st.one_of(
     st.sampled_from([0, 0, 0, 0, -1, 1, 7]),
 )
 checks = st.dictionaries(streams, demands, max_size=3)
+categories = st.sampled_from(["a", "b", "order", "A", "a%", "z"])
+category_checks = st.just({}) | st.dictionaries(categories, demands, max_size=2)
 filters = st.fixed_dictionaries(
     {},
     optional={
@@ -150,14 +152,27 @@ class StoresAgainstModel(RuleBasedStateMachine):
             for stream, demand in checks.items()
         }
 
+    def demanded_of_categories(self, checks):
+        return {
+            category: max(0, self.model.category_streams(category).version + demand)
+            if isinstance(demand, int)
+            else demand
+            for category, demand in checks.items()
+        }
+
     # --- appending --------------------------------------------------------------------
 
-    @rule(batch=batches, checks=checks)
-    def append(self, batch, checks):
-        if not batch and not checks:
+    @rule(batch=batches, checks=checks, category_checks=category_checks)
+    def append(self, batch, checks, category_checks):
+        if not batch and not checks and not category_checks:
             return
         events, expect = self.made(batch), self.demanded(checks)
-        self.agreed(lambda store: store.append(events, expect=expect))
+        categories = self.demanded_of_categories(category_checks)
+        self.agreed(
+            lambda store: store.append(
+                events, expect=expect, expect_categories=categories
+            )
+        )
 
     @rule(stream=streams, count=st.integers(1, 300), size=st.integers(0, 1000))
     def append_much(self, stream, count, size):
@@ -166,24 +181,40 @@ class StoresAgainstModel(RuleBasedStateMachine):
         events = self.made([(stream, "x", bytes(size), {}, None)] * count)
         self.agreed(lambda store: store.append(events))
 
-    @rule(key=st.sampled_from(KEYS), batch=batches, checks=checks)
-    def append_with_key(self, key, batch, checks):
+    @rule(
+        key=st.sampled_from(KEYS),
+        batch=batches,
+        checks=checks,
+        category_checks=category_checks,
+    )
+    def append_with_key(self, key, batch, checks, category_checks):
         """If the key is taken, this is most likely a mismatch."""
         events, expect = self.made(batch), self.demanded(checks)
+        categories = self.demanded_of_categories(category_checks)
         self.agreed(
-            lambda store: store.append(events, expect=expect, idempotency_key=key)
+            lambda store: store.append(
+                events,
+                expect=expect,
+                idempotency_key=key,
+                expect_categories=categories,
+            )
         )
-        self.latest = (key, batch, events, expect)
+        self.latest = (key, batch, events, expect, categories)
 
     @rule(fresh_ids=st.booleans(), turned=st.booleans())
     def append_again(self, fresh_ids, turned):
         if not hasattr(self, "latest"):
             return
-        key, batch, events, expect = self.latest
+        key, batch, events, expect, categories = self.latest
         events = self.made(batch) if fresh_ids else events
         expect = dict(reversed(expect.items())) if turned else expect
         self.agreed(
-            lambda store: store.append(events, expect=expect, idempotency_key=key)
+            lambda store: store.append(
+                events,
+                expect=expect,
+                idempotency_key=key,
+                expect_categories=categories,
+            )
         )
 
     @rule(batch=batches, content=st.sampled_from([b"", b"one", b"two"]))
@@ -236,6 +267,20 @@ class StoresAgainstModel(RuleBasedStateMachine):
     def read_snapshot(self, names, back, after):
         at = None if back is None else max(0, self.model.head() - back)
         self.agreed(lambda store: store.read_streams(names, at=at, after=after))
+
+    @rule(
+        category=categories,
+        back=st.none() | st.integers(-2, 10),
+        after=st.integers(0, 3),
+        limit=st.none() | st.integers(0, 3),
+    )
+    def read_category(self, category, back, after, limit):
+        at = None if back is None else max(0, self.model.head() - back)
+        self.agreed(
+            lambda store: store.category_streams(
+                category, at=at, after=after, limit=limit
+            )
+        )
 
     @rule(prefix=st.sampled_from([None, "", "a", "a-", "A", "a%", "z"]))
     def list_streams(self, prefix):
@@ -369,7 +414,8 @@ def outcome(question, store):
 def facts(error):
     match error:
         case eb.VersionConflict():
-            return (len(error.failures), frozenset(error.failures))
+            failing = (*error.failures, *error.categories)
+            return (len(failing), frozenset(failing))
         case eb.errors.IdempotencyMismatch():
             return error.key
         case eb.errors.LimitExceeded():

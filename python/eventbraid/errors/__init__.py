@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from eventbraid.errors._append import (
     AppendError,
+    ConflictedCategory,
     ConflictedStream,
     IdempotencyMismatch,
     OutcomeUnknown,
@@ -75,6 +76,7 @@ __all__ = [
     "AppendError",
     "CommandError",
     "CommandRejected",
+    "ConflictedCategory",
     "ConflictedStream",
     "CoordinatorClosed",
     "CorruptStore",

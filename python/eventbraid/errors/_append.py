@@ -79,13 +79,45 @@ class ConflictedStream:
         return f"{self.stream!r} (expected {expected}, is at version {self.actual})"
 
 
-class VersionConflict(AppendError):
-    """The version of at least one stream contradicts the expectation of an append.
+@dataclass(frozen=True, slots=True)
+class ConflictedCategory:
+    """One category whose version contradicts the expectation of an append.
 
-    Nothing was written. The message names the first eight of these streams.
+    The version of a category is the number of its streams.
 
     Attributes:
-        failures: All of these streams, with their expected and actual versions.
+        category: The category.
+        expected: The exact version or the condition that was expected.
+        actual: The version that the category has (0 = no streams).
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.errors.ConflictedCategory("account", expected=3, actual=4)
+        ConflictedCategory(category='account', expected=3, actual=4)
+    """
+
+    category: str
+    expected: int | StreamCondition
+    actual: int
+
+    def __str__(self) -> str:
+        """Return the category with its expected and its actual number of streams."""
+        expected = (
+            f"{self.expected} streams"
+            if isinstance(self.expected, int)
+            else self.expected.name
+        )
+        return f"category {self.category!r} (expected {expected}, has {self.actual})"
+
+
+class VersionConflict(AppendError):
+    """The version of a stream or a category contradicts the expectation of an append.
+
+    Nothing was written. The message names the first eight of them.
+
+    Attributes:
+        failures: All such streams, with their expected and actual versions.
+        categories: All such categories, with their expected and actual versions.
 
     Example:
         >>> import eventbraid as eb
@@ -97,16 +129,27 @@ class VersionConflict(AppendError):
         (ConflictedStream(stream='order-1', expected=EXISTS, actual=0),)
     """
 
-    def __init__(self, failures: Iterable[ConflictedStream]) -> None:
-        """Build the error from the streams."""
+    def __init__(
+        self,
+        failures: Iterable[ConflictedStream],
+        categories: Iterable[ConflictedCategory] = (),
+    ) -> None:
+        """Build the error from the streams and the categories."""
         self.failures = tuple(failures)
-        streams = ", ".join(map(str, self.failures[:MAXIMUM_LISTED]))
-        if len(self.failures) > MAXIMUM_LISTED:
-            streams += f" and {len(self.failures) - MAXIMUM_LISTED} more"
-        remedies = dict.fromkeys(map(_remedy_for, self.failures))
+        self.categories = tuple(categories)
+        failing = (*self.failures, *self.categories)
+        names = ", ".join(map(str, failing[:MAXIMUM_LISTED]))
+        if len(failing) > MAXIMUM_LISTED:
+            names += f" and {len(failing) - MAXIMUM_LISTED} more"
+        remedies = dict.fromkeys(
+            (
+                *map(_remedy_for, self.failures),
+                *map(_remedy_for_category, self.categories),
+            )
+        )
         super().__init__(
             "; ".join(
-                (f"nothing was written: conflict on {streams or 'a stream'}", *remedies)
+                (f"nothing was written: conflict on {names or 'a stream'}", *remedies)
             )
         )
 
@@ -124,6 +167,20 @@ def _remedy_for(failure: ConflictedStream) -> str:
             "version again"
         )
     return "other events were appended first: read the streams again and decide anew"
+
+
+def _remedy_for_category(failure: ConflictedCategory) -> str:
+    if failure.expected is StreamCondition.EXISTS:
+        return (
+            "a category that is expected to exist has no streams: correct its name, or "
+            "append the first event of a stream"
+        )
+    if isinstance(failure.expected, int) and failure.actual < failure.expected:
+        return (
+            "a category has fewer streams than expected: correct its name, or read it "
+            "again"
+        )
+    return "other streams were created first: read the category again and decide anew"
 
 
 class IdempotencyMismatch(AppendError):

@@ -13,6 +13,7 @@ from eventbraid._typed_stream import TypedStream
 from eventbraid.store._async_open import open_async
 from eventbraid.store._async_protocol import AsyncStore
 from eventbraid.store._async_store import AsyncEventStore
+from eventbraid.store._category import CategoryStreams
 from eventbraid.store._coordination import Coordination, Heartbeat
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
 from eventbraid.store._open import open  # noqa: A004
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncStore",
     "AsyncSubscription",
     "AsyncTypedSubscription",
+    "CategoryStreams",
     "Coordination",
     "EventStore",
     "Expectation",

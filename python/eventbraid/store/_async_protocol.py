@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RecordedEvent,
         StreamsSnapshot,
     )
+    from eventbraid.store._category import CategoryStreams
     from eventbraid.store._coordination import Coordination
     from eventbraid.store._expectation import Expectation
 
@@ -56,6 +57,7 @@ class AsyncStore(Protocol):
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Awaitable[Appended]:
         """Append events to any number of streams: all or nothing, and durable."""
         ...
@@ -86,6 +88,18 @@ class AsyncStore(Protocol):
         after: Mapping[str, int] | None = None,
     ) -> Awaitable[StreamsSnapshot]:
         """Read several streams as of one position."""
+        ...
+
+    def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> Awaitable[CategoryStreams]:
+        """Return the streams of a category as of one position."""
         ...
 
     def read_all(

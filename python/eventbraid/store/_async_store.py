@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from eventbraid._native import Appended, LogFilter, mark_interrupted
+from eventbraid.store._category import (
+    CategoryStreams,
+    category_name,
+    checked_bounds,
+)
 from eventbraid.store._completion_port import unwrapped
 from eventbraid.store._coroutine import ASYNC
 from eventbraid.store._current_port import current_port
@@ -75,6 +80,7 @@ class AsyncEventStore(LoopFace):
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events to any number of streams: all or nothing, and durable.
 
@@ -93,6 +99,10 @@ class AsyncEventStore(LoopFace):
                 key with the same content returns the first result again.
             content: The content that the key identifies, if that isn't the events and
                 expectations.
+            expect_categories: The expected version or condition of each category, such
+                as ``account`` of ``account-alice``. The version of a category is the
+                number of its streams, so the append fails if a stream of the category
+                was created since. An event in a stream that existed doesn't change it.
 
         Returns:
             The positions of the first and the last event, and the new versions.
@@ -129,7 +139,12 @@ class AsyncEventStore(LoopFace):
             native = self._handle.own()
             try:
                 return native.append(
-                    events, expect, idempotency_key, content, reservation
+                    events,
+                    expect,
+                    idempotency_key,
+                    content,
+                    reservation,
+                    expect_categories,
                 )
             except BaseException as error:
                 # A signal handler runs as soon as the native call has returned.
@@ -148,6 +163,7 @@ class AsyncEventStore(LoopFace):
                 idempotency_key,
                 content,
                 reservation,
+                expect_categories,
             )
             result = await port.result(token)
             return unwrapped(result, Appended)
@@ -333,6 +349,59 @@ class AsyncEventStore(LoopFace):
         # Before the read: what follows it runs before any other task can append.
         await current_port().checkpoint()
         return await self._reads.read_streams(streams, at=at, after=after)
+
+    async def category_streams(
+        self,
+        category: str | type[TypedStream[Any]],
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category, in the order of their first events.
+
+        An append can expect the category's version with ``expect_categories``: then no
+        stream of the category has been created since.
+
+        Args:
+            category: The category, such as ``account`` of ``account-alice``; or a kind
+                of stream, for the category of its streams.
+            at: The position as of which the category is read; the durable head if not
+                given, or if it is beyond it.
+            after: The number of streams to leave out, because the caller has them
+                already. The order of the streams never changes.
+            limit: The maximum number of streams. Without a limit, the ids of all
+                streams are in memory at once.
+
+        Returns:
+            The position, the version of the category as of it, and the streams' ids.
+
+        Raises:
+            InvalidArgument: If no stream can have this category, or a number is
+                invalid.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         rooms = await store.category_streams("room")
+            ...         done = await store.append(
+            ...             [("room-1", "room.opened", b"")],
+            ...             expect_categories={"room": rooms.version},
+            ...         )
+            ...         print((await store.category_streams("room")).streams)
+            >>> asyncio.run(main())
+            ('room-1',)
+        """
+        name = category_name(category)
+        at, after, limit = checked_bounds(at, after, limit)
+        if not ASYNC:
+            found = self._handle.own().category_streams(name, at, after, limit)
+            return CategoryStreams(*found)
+        await current_port().checkpoint()
+        return await self._reads.category_streams(name, at=at, after=after, limit=limit)
 
     @overload
     def read_all(

@@ -132,11 +132,15 @@ class NativeCoordination:
         return LoopHeartbeat(self._handle.native)
 
     def reserve(
-        self, streams: Sequence[str], seconds: float
+        self,
+        streams: Sequence[str],
+        seconds: float,
+        *,
+        categories: Sequence[str] = (),
     ) -> NativeReservation | None:
         """Reserve streams for a time, at most `LONGEST_SECONDS`. It doesn't wait."""
         seconds = min(seconds, LONGEST_SECONDS)
-        number = self._handle.own().reserve(list(streams), seconds)
+        number = self._handle.own().reserve(list(streams), seconds, list(categories))
         return (
             None if number is None else NativeReservation(self._handle, number, seconds)
         )

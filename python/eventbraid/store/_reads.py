@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from eventbraid._native import Appended, StreamsSnapshot
+from eventbraid.store._category import CategoryStreams
 from eventbraid.store._completion_port import unwrapped
 from eventbraid.store._current_port import current_port
 
@@ -50,6 +51,18 @@ class ReadsBeforeAppend(Protocol):
         """Read several streams as of one position."""
         ...
 
+    def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> Awaitable[CategoryStreams]:
+        """Return the streams of a category as of one position."""
+        ...
+
 
 class NativeReads:
     """The reads of a store of the engine without a checkpoint of their own."""
@@ -88,3 +101,23 @@ class NativeReads:
         while found._fill():  # noqa: SLF001 - of the same layer
             await port.checkpoint()
         return found
+
+    async def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category as of one position."""
+        native = await self._handle.own_async()
+        port = current_port()
+        found = native.category_streams_async(port.native, category, at, after, limit)
+        if isinstance(found, int):
+            found = cast(
+                "tuple[int, int, tuple[str, ...]]",
+                unwrapped(await port.result(found), tuple),
+            )
+        return CategoryStreams(*found)

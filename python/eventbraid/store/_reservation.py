@@ -89,7 +89,11 @@ class StreamReservations(Protocol):
     """
 
     def reserve(
-        self, streams: Sequence[str], seconds: float
+        self,
+        streams: Sequence[str],
+        seconds: float,
+        *,
+        categories: Sequence[str] = (),
     ) -> StreamReservation | None:
         """Reserve streams for a time. It doesn't wait.
 
@@ -98,9 +102,11 @@ class StreamReservations(Protocol):
         reservation.
 
         Args:
-            streams: The streams; a store may leave out all but the first 16.
+            streams: The streams.
             seconds: The duration. A store may shorten it; see
                 `StreamReservation.seconds`.
+            categories: Categories, each with all its streams. A store may leave out all
+                but the first 16 categories and streams, the categories first.
 
         Returns:
             The reservation; None if another one is in force.

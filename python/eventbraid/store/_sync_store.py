@@ -7,6 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eventbraid._native import Appended, LogFilter, mark_interrupted
+from eventbraid.store._category import (
+    CategoryStreams,
+    category_name,
+    checked_bounds,
+)
 from eventbraid.store._paging import Paging, checked_listing
 from eventbraid.store._report import (
     StoreStats,
@@ -70,6 +75,7 @@ class EventStore(ThreadFace):
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events to any number of streams: all or nothing, and durable.
 
@@ -88,6 +94,10 @@ class EventStore(ThreadFace):
                 key with the same content returns the first result again.
             content: The content that the key identifies, if that isn't the events and
                 expectations.
+            expect_categories: The expected version or condition of each category, such
+                as ``account`` of ``account-alice``. The version of a category is the
+                number of its streams, so the append fails if a stream of the category
+                was created since. An event in a stream that existed doesn't change it.
 
         Returns:
             The positions of the first and the last event, and the new versions.
@@ -119,7 +129,14 @@ class EventStore(ThreadFace):
         reservation = used_reservation()
         native = self._handle.own()
         try:
-            return native.append(events, expect, idempotency_key, content, reservation)
+            return native.append(
+                events,
+                expect,
+                idempotency_key,
+                content,
+                reservation,
+                expect_categories,
+            )
         except BaseException as error:
             # A signal handler runs as soon as the native call has returned.
             mark_interrupted(error, idempotency_key)
@@ -282,6 +299,53 @@ class EventStore(ThreadFace):
             2 {'a': 1, 'b': 1, 'c': 0}
         """
         return self._handle.own().read_streams(streams, at, after)
+
+    def category_streams(
+        self,
+        category: str | type[TypedStream[Any]],
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category, in the order of their first events.
+
+        An append can expect the category's version with ``expect_categories``: then no
+        stream of the category has been created since.
+
+        Args:
+            category: The category, such as ``account`` of ``account-alice``; or a kind
+                of stream, for the category of its streams.
+            at: The position as of which the category is read; the durable head if not
+                given, or if it is beyond it.
+            after: The number of streams to leave out, because the caller has them
+                already. The order of the streams never changes.
+            limit: The maximum number of streams. Without a limit, the ids of all
+                streams are in memory at once.
+
+        Returns:
+            The position, the version of the category as of it, and the streams' ids.
+
+        Raises:
+            InvalidArgument: If no stream can have this category, or a number is
+                invalid.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     rooms = store.category_streams("room")
+            ...     done = store.append(
+            ...         [("room-1", "room.opened", b"")],
+            ...         expect_categories={"room": rooms.version},
+            ...     )
+            ...     print((store.category_streams("room")).streams)
+            ('room-1',)
+        """
+        name = category_name(category)
+        at, after, limit = checked_bounds(at, after, limit)
+        found = self._handle.own().category_streams(name, at, after, limit)
+        return CategoryStreams(*found)
 
     @overload
     def read_all(

@@ -26,6 +26,7 @@ from eventbraid.testing._scenario import Given, Outcome, given
 
 if TYPE_CHECKING:
     from eventbraid.testing._contract import (
+        CategoryUnderTest,
         SnapshotUnderTest,
         StoreBackend,
         StoreContract,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncFaultyStore",
+    "CategoryUnderTest",
     "Conflict",
     "Delay",
     "Failure",
@@ -62,6 +64,7 @@ __all__ = [
 
 # Loaded at their first use, because they need pytest or hypothesis.
 _LOADED_LATER = {
+    "CategoryUnderTest": "_contract",
     "SnapshotUnderTest": "_contract",
     "StoreBackend": "_contract",
     "StoreContract": "_contract",

@@ -15,6 +15,7 @@ from eventbraid.testing._faults import (
     FaultPlan,
     UnknownOutcome,
     raise_failures,
+    spurious_category_conflict,
     spurious_conflict,
 )
 from eventbraid.testing._history import new_events
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from eventbraid.store import (
         Appended,
         AsyncStore,
+        CategoryStreams,
         Coordination,
         Expectation,
         RecordedEvent,
@@ -107,6 +109,7 @@ class AsyncFaultyStore:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events, with the faults of this call."""
         listed = list(events)
@@ -116,14 +119,19 @@ class AsyncFaultyStore:
             expect=expect,
             idempotency_key=idempotency_key,
             content=content,
+            expect_categories=expect_categories,
         )
         await self._begin(faults)
         for fault in faults:
             if isinstance(fault, Conflict):
-                await self._conflict(fault, expect or {})
+                await self._conflict(fault, expect or {}, expect_categories or {})
         _lose(faults, listed, idempotency_key, committed=False)
         appended = await self._store.append(
-            listed, expect=expect, idempotency_key=idempotency_key, content=content
+            listed,
+            expect=expect,
+            idempotency_key=idempotency_key,
+            content=content,
+            expect_categories=expect_categories,
         )
         _lose(faults, listed, idempotency_key, committed=True)
         raise_failures(faults, after=True)
@@ -159,6 +167,26 @@ class AsyncFaultyStore:
         raise_failures(faults, after=True)
         return snapshot
 
+    async def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category, with the faults of this call."""
+        faults = self._plan.faults_of(
+            "category_streams", category=category, at=at, after=after, limit=limit
+        )
+        await self._begin(faults)
+        found = await self._store.category_streams(
+            category, at=at, after=after, limit=limit
+        )
+        raise_failures(faults, after=True)
+        return found
+
     async def version(self, stream: str) -> int:
         """Return the version of a stream, with the faults of this call."""
         faults = self._plan.faults_of("version", stream=stream)
@@ -192,13 +220,20 @@ class AsyncFaultyStore:
         raise_failures(faults, after=False)
 
     async def _conflict(
-        self, fault: Conflict, expect: Mapping[str, Expectation]
+        self,
+        fault: Conflict,
+        expect: Mapping[str, Expectation],
+        expect_categories: Mapping[str, Expectation],
     ) -> None:
         if fault.by:
             registry = getattr(self._store, "registry", default_registry)
             rivals = [event for event, _ in new_events(fault.by, registry)]
             await self._store.append(rivals)
             return
+        if not expect:
+            category = next(iter(expect_categories))
+            found = await self._store.category_streams(category, limit=0)
+            raise spurious_category_conflict(category, expect_categories, found.version)
         stream = next(iter(expect))
         actual = await self._store.version(stream)
         raise spurious_conflict(stream, expect, actual)

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from eventbraid.errors import ConflictedStream, InvalidArgument, VersionConflict
+from eventbraid.errors import (
+    ConflictedCategory,
+    ConflictedStream,
+    InvalidArgument,
+    VersionConflict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,7 +24,14 @@ if TYPE_CHECKING:
     from eventbraid.testing._history import StreamEvents
 
 Operation: TypeAlias = Literal[
-    "append", "committed", "read_streams", "version", "head", "read_stream", "read_all"
+    "append",
+    "committed",
+    "read_streams",
+    "category_streams",
+    "version",
+    "head",
+    "read_stream",
+    "read_all",
 ]
 """A method of a store. The last two return iterators, and are only recorded."""
 
@@ -144,8 +156,9 @@ class Conflict(Fault):
 
     def matches(self, call: StoreCall) -> bool:
         """Return whether a call is among those that may get the fault."""
-        can_conflict = bool(self.by) or bool(call.arguments.get("expect"))
-        return can_conflict and Fault.matches(self, call)
+        arguments = call.arguments
+        expects = arguments.get("expect") or arguments.get("expect_categories")
+        return bool(self.by or expects) and Fault.matches(self, call)
 
     @property
     def ends_the_call(self) -> bool:
@@ -307,6 +320,13 @@ def spurious_conflict(
 ) -> VersionConflict:
     """Return the conflict of an append to which nothing has happened."""
     return VersionConflict([ConflictedStream(stream, expect[stream], actual)])
+
+
+def spurious_category_conflict(
+    category: str, expect: Mapping[str, Any], actual: int
+) -> VersionConflict:
+    """Return the conflict on a category of an append to which nothing has happened."""
+    return VersionConflict([], [ConflictedCategory(category, expect[category], actual)])
 
 
 def raise_failures(faults: Iterable[Fault], *, after: bool) -> None:

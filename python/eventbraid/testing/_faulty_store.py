@@ -16,6 +16,7 @@ from eventbraid.testing._faults import (
     FaultPlan,
     UnknownOutcome,
     raise_failures,
+    spurious_category_conflict,
     spurious_conflict,
 )
 from eventbraid.testing._history import new_events
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from eventbraid.store import (
         Appended,
+        CategoryStreams,
         Coordination,
         Expectation,
         RecordedEvent,
@@ -105,6 +107,7 @@ class FaultyStore:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events, with the faults of this call."""
         listed = list(events)
@@ -114,14 +117,19 @@ class FaultyStore:
             expect=expect,
             idempotency_key=idempotency_key,
             content=content,
+            expect_categories=expect_categories,
         )
         self._begin(faults)
         for fault in faults:
             if isinstance(fault, Conflict):
-                self._conflict(fault, expect or {})
+                self._conflict(fault, expect or {}, expect_categories or {})
         _lose(faults, listed, idempotency_key, committed=False)
         appended = self._store.append(
-            listed, expect=expect, idempotency_key=idempotency_key, content=content
+            listed,
+            expect=expect,
+            idempotency_key=idempotency_key,
+            content=content,
+            expect_categories=expect_categories,
         )
         _lose(faults, listed, idempotency_key, committed=True)
         raise_failures(faults, after=True)
@@ -157,6 +165,24 @@ class FaultyStore:
         raise_failures(faults, after=True)
         return snapshot
 
+    def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category, with the faults of this call."""
+        faults = self._plan.faults_of(
+            "category_streams", category=category, at=at, after=after, limit=limit
+        )
+        self._begin(faults)
+        found = self._store.category_streams(category, at=at, after=after, limit=limit)
+        raise_failures(faults, after=True)
+        return found
+
     def version(self, stream: str) -> int:
         """Return the version of a stream, with the faults of this call."""
         faults = self._plan.faults_of("version", stream=stream)
@@ -189,12 +215,21 @@ class FaultyStore:
                 time.sleep(fault.duration.total_seconds())
         raise_failures(faults, after=False)
 
-    def _conflict(self, fault: Conflict, expect: Mapping[str, Expectation]) -> None:
+    def _conflict(
+        self,
+        fault: Conflict,
+        expect: Mapping[str, Expectation],
+        expect_categories: Mapping[str, Expectation],
+    ) -> None:
         if fault.by:
             registry = getattr(self._store, "registry", default_registry)
             rivals = [event for event, _ in new_events(fault.by, registry)]
             self._store.append(rivals)
             return
+        if not expect:
+            category = next(iter(expect_categories))
+            found = self._store.category_streams(category, limit=0)
+            raise spurious_category_conflict(category, expect_categories, found.version)
         stream = next(iter(expect))
         actual = self._store.version(stream)
         raise spurious_conflict(stream, expect, actual)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from eventbraid.command import Stream, Write
 from eventbraid.errors import (
+    ConflictedCategory,
     ConflictedStream,
     IdempotencyMismatch,
     InvalidArgument,
@@ -21,6 +22,7 @@ from eventbraid.store import (
     EXISTS,
     NO_STREAM,
     Appended,
+    CategoryStreams,
     NewEvent,
     RecordedEvent,
     StreamsSnapshot,
@@ -231,6 +233,7 @@ class History:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events, or return the first result of the idempotency key."""
         if idempotency_key is not None:
@@ -242,8 +245,13 @@ class History:
             for stream, expected in (expect or {}).items()
             if not _holds(expected, self.version(stream))
         ]
-        if failures:
-            raise VersionConflict(failures)
+        categories = [
+            ConflictedCategory(category, expected, len(self._category(category)))
+            for category, expected in (expect_categories or {}).items()
+            if not _holds(expected, len(self._category(category)))
+        ]
+        if failures or categories:
+            raise VersionConflict(failures, categories)
         before = len(self.events)
         for new in events:
             self.record(new)
@@ -291,6 +299,26 @@ class History:
                 if recorded.version > known.get(recorded.stream, 0):
                     found.append(recorded)
         return StreamsSnapshot(position, versions, found)
+
+    def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryStreams:
+        """Return the streams of a category as of one position."""
+        position = len(self.events) if at is None else min(at, len(self.events))
+        streams = self._category(category, position)
+        end = None if limit is None else after + limit
+        return CategoryStreams(position, len(streams), tuple(streams[after:end]))
+
+    def _category(self, category: str, position: int | None = None) -> list[str]:
+        """Return the streams of a category, in the order of their first events."""
+        streams = dict.fromkeys(one.stream for one in self.events[:position])
+        return [one for one in streams if one.partition("-")[0] == category]
 
     def read_all(
         self, *, after: int = 0, before: int | None = None

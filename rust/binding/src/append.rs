@@ -28,6 +28,7 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) content: Option<&'a [u8]>,
     /// The reservation under which the append is made; 0 if none.
     pub(crate) reservation: u64,
+    pub(crate) expect_categories: Option<&'a Bound<'py, PyAny>>,
 }
 
 thread_local! {
@@ -223,15 +224,10 @@ impl Arguments<'_, '_> {
             .iter()
             .map(EventObjects::input)
             .collect::<PyResult<Vec<_>>>()?;
-        let expected = self
-            .expect
-            .map(expectations)
-            .transpose()?
-            .unwrap_or_default();
-        let expected = expected
-            .iter()
-            .map(|(stream, expectation)| Ok((utf8("stream", stream)?, *expectation)))
-            .collect::<PyResult<Vec<_>>>()?;
+        let expected = expectations("stream", self.expect)?;
+        let expected = borrowed("stream", &expected)?;
+        let expected_categories = expectations("category", self.expect_categories)?;
+        let expected_categories = borrowed("category", &expected_categories)?;
         let key = self
             .idempotency_key
             .map(|key| utf8("idempotency key", key))
@@ -239,6 +235,7 @@ impl Arguments<'_, '_> {
         act(&Append {
             events: &inputs,
             expectations: &expected,
+            category_expectations: &expected_categories,
             idempotency_key: key,
             content: self.content,
         })
@@ -331,21 +328,39 @@ impl EventObjects<'_> {
 
 type Expected<'py> = Vec<(Bound<'py, PyString>, Expectation)>;
 
-fn expectations<'py>(expect: &Bound<'py, PyAny>) -> PyResult<Expected<'py>> {
-    let converted = |(stream, expected): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
-        Ok((string("stream", &stream)?.clone(), expectation(&expected)?))
+/// Convert the expectations on streams or on categories, which `what` names in errors.
+fn expectations<'py>(
+    what: &'static str,
+    expect: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Expected<'py>> {
+    let Some(expect) = expect else {
+        return Ok(Vec::new());
+    };
+    let converted = |(name, expected): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
+        Ok((string(what, &name)?.clone(), expectation(&expected)?))
     };
     if let Ok(dict) = expect.cast_exact::<PyDict>() {
         return dict.iter().map(converted).collect();
     }
     let mapping = expect
         .cast::<PyMapping>()
-        .map_err(|_| wrong_type("expectations", "a mapping of streams", expect))?;
+        .map_err(|_| wrong_type("expectations", &format!("a mapping by {what}"), expect))?;
     mapping
         .items()?
         .iter()
         .map(|item| converted(item.extract()?))
         .collect()
+}
+
+/// Borrow the names of expectations from Python's strings.
+fn borrowed<'a>(
+    what: &'static str,
+    expected: &'a Expected<'_>,
+) -> PyResult<Vec<(&'a str, Expectation)>> {
+    let pair = |(name, expectation): &'a (Bound<'_, PyString>, Expectation)| {
+        Ok((utf8(what, name)?, *expectation))
+    };
+    expected.iter().map(pair).collect()
 }
 
 fn expectation(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {

@@ -1,6 +1,6 @@
 //! The only place where an engine error becomes an exception.
 
-use eventbraid_engine::{ConflictedStream, Error, Expectation};
+use eventbraid_engine::{ConflictedCategory, ConflictedStream, Error, Expectation};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -176,9 +176,10 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
         Error::Unshareable { path, reason } => {
             raise::SharingUnsupported::new_err((path_text(&path), reason))
         }
-        Error::VersionConflict { failures } => {
-            conflict(py, &failures).unwrap_or_else(|error| error)
-        }
+        Error::VersionConflict {
+            failures,
+            categories,
+        } => conflict(py, &failures, &categories).unwrap_or_else(|error| error),
         other => raise::EventbraidError::new_err((other.to_string(),)),
     }
 }
@@ -271,27 +272,43 @@ impl Conditions {
             no_stream: conditions.getattr("NO_STREAM")?.unbind(),
         })
     }
+
+    /// Return the Python value of an expectation.
+    fn expected<'py>(
+        &self,
+        py: Python<'py>,
+        expectation: Expectation,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match expectation {
+            Expectation::Any => self.any.bind(py).clone(),
+            Expectation::Exact(version) => version.into_pyobject(py)?.into_any(),
+            Expectation::Exists => self.exists.bind(py).clone(),
+            Expectation::NoStream => self.no_stream.bind(py).clone(),
+        })
+    }
 }
 
-fn conflict(py: Python<'_>, failures: &[ConflictedStream]) -> PyResult<PyErr> {
-    let class = py
-        .import("eventbraid.errors")?
-        .getattr("ConflictedStream")?;
+fn conflict(
+    py: Python<'_>,
+    failures: &[ConflictedStream],
+    categories: &[ConflictedCategory],
+) -> PyResult<PyErr> {
+    let errors = py.import("eventbraid.errors")?;
     let conditions = Conditions::current(py)?;
+    let class = errors.getattr("ConflictedStream")?;
+    let expected = |expectation| conditions.expected(py, expectation);
     let failures = failures
         .iter()
-        .map(|failure| {
-            let expected = match failure.expected {
-                Expectation::Any => conditions.any.bind(py).clone(),
-                Expectation::Exact(version) => version.into_pyobject(py)?.into_any(),
-                Expectation::Exists => conditions.exists.bind(py).clone(),
-                Expectation::NoStream => conditions.no_stream.bind(py).clone(),
-            };
-            class.call1((&failure.stream, expected, failure.actual))
-        })
+        .map(|one| class.call1((&one.stream, expected(one.expected)?, one.actual)))
+        .collect::<PyResult<Vec<_>>>()?;
+    let class = errors.getattr("ConflictedCategory")?;
+    let categories = categories
+        .iter()
+        .map(|one| class.call1((&one.category, expected(one.expected)?, one.actual)))
         .collect::<PyResult<Vec<_>>>()?;
     let failures = PyTuple::new(py, failures)?.unbind();
-    Ok(raise::VersionConflict::new_err((failures,)))
+    let categories = PyTuple::new(py, categories)?.unbind();
+    Ok(raise::VersionConflict::new_err((failures, categories)))
 }
 
 fn outcome_unknown(

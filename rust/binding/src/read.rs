@@ -1,9 +1,12 @@
 //! Reads: their arguments, owned, so that any thread may run one.
 
-use eventbraid_engine::{self as engine, Error, ReadBatch, ReadMode, Snapshot, SnapshotQuery};
+use eventbraid_engine::{
+    self as engine, CategoryQuery, CategoryStreams, Error, ReadBatch, ReadMode, Snapshot,
+    SnapshotQuery,
+};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
+use pyo3::types::{PyBool, PyInt, PyMapping, PyString, PyTuple};
 
 use crate::appended::Appended;
 use crate::completion::Promise;
@@ -72,6 +75,54 @@ pub(crate) struct CommittedRead {
 pub(crate) struct SnapshotRead {
     streams: Vec<(Box<str>, u64)>,
     at: Option<u64>,
+}
+
+/// A read of the streams of a category as of one position.
+pub(crate) struct CategoryRead {
+    category: Box<str>,
+    at: Option<u64>,
+    after: u64,
+    limit: usize,
+}
+
+impl Read for CategoryRead {
+    type Output = CategoryStreams;
+
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<CategoryStreams, Error> {
+        store.category_streams(&CategoryQuery {
+            category: &self.category,
+            after: self.after,
+            limit: self.limit,
+            at: self.at,
+            mode,
+        })
+    }
+
+    fn to_python<'py>(
+        &self,
+        py: Python<'py>,
+        streams: CategoryStreams,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = PyTuple::new(py, streams.names.iter().map(|name| &**name))?;
+        (streams.position, streams.version, names).into_bound_py_any(py)
+    }
+}
+
+impl CategoryRead {
+    /// Convert the arguments of a read of a category. Without a limit, all streams are read.
+    pub(crate) fn of(
+        category: &Bound<'_, PyString>,
+        at: Option<u64>,
+        after: u64,
+        limit: Option<usize>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            category: utf8("category", category)?.into(),
+            at,
+            after,
+            limit: limit.unwrap_or(usize::MAX),
+        })
+    }
 }
 
 impl Read for PageRead {

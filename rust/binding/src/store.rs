@@ -15,7 +15,7 @@ use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
 use crate::open_request::{Location, OpenRequest, Options};
 use crate::query::{PageBounds, Query};
-use crate::read::{CommittedRead, PageRead, Read, SnapshotRead};
+use crate::read::{CategoryRead, CommittedRead, PageRead, Read, SnapshotRead};
 use crate::report;
 use crate::stream_names::StreamNames;
 use crate::text::utf8;
@@ -66,7 +66,11 @@ impl Store {
     }
 
     /// Append events and wait until they are durable.
-    #[pyo3(signature = (events, expect=None, idempotency_key=None, content=None, reservation=0))]
+    #[pyo3(signature = (
+        events, expect=None, idempotency_key=None, content=None, reservation=0,
+        expect_categories=None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "an append has so many facts")]
     fn append(
         &self,
         py: Python<'_>,
@@ -75,6 +79,7 @@ impl Store {
         idempotency_key: Option<&Bound<'_, PyString>>,
         content: Option<&[u8]>,
         reservation: u64,
+        expect_categories: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Appended> {
         let arguments = Arguments {
             events,
@@ -82,12 +87,16 @@ impl Store {
             idempotency_key,
             content,
             reservation,
+            expect_categories,
         };
         append::append(py, &self.engine.store()?, &arguments)
     }
 
     /// Like `append`; `Appended` arrives at the port. Bad input raises at once.
-    #[pyo3(signature = (port, events, expect=None, idempotency_key=None, content=None, reservation=0))]
+    #[pyo3(signature = (
+        port, events, expect=None, idempotency_key=None, content=None, reservation=0,
+        expect_categories=None,
+    ))]
     #[expect(clippy::too_many_arguments, reason = "an append has so many facts")]
     fn append_async(
         &self,
@@ -98,6 +107,7 @@ impl Store {
         idempotency_key: Option<&Bound<'_, PyString>>,
         content: Option<&[u8]>,
         reservation: u64,
+        expect_categories: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
         let arguments = Arguments {
             events,
@@ -105,23 +115,28 @@ impl Store {
             idempotency_key,
             content,
             reservation,
+            expect_categories,
         };
         append::append_async(py, &self.engine.store()?, port.promise(), &arguments)
     }
 
-    /// Reserve streams: other callers' appends to them wait. Return None if a reservation exists.
+    /// Reserve streams and categories: other callers' appends to them wait. Return None if a
+    /// reservation exists.
     #[expect(clippy::needless_pass_by_value, reason = "taken over from Python")]
+    #[pyo3(signature = (streams, seconds, categories=Vec::new()))]
     fn reserve(
         &self,
         py: Python<'_>,
         streams: Vec<PyBackedStr>,
         seconds: f64,
+        categories: Vec<PyBackedStr>,
     ) -> PyResult<Option<u64>> {
         let store = self.engine.store()?;
         let time = crate::text::seconds("reservation", seconds)?;
         let reserved = py.detach(|| {
             let streams: Vec<_> = streams.iter().map(|stream| &**stream).collect();
-            store.reserve(&streams, time)
+            let categories: Vec<_> = categories.iter().map(|category| &**category).collect();
+            store.reserve(&streams, &categories, time)
         });
         reserved.map_err(|error| exception(py, error))
     }
@@ -238,6 +253,34 @@ impl Store {
         after: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.inline(py, port, SnapshotRead::of(streams, at, after)?)
+    }
+
+    /// Read the streams of a category as of one position: the position, the number of the
+    /// category's streams, and the ids after the first `after` ones.
+    #[pyo3(signature = (category, at=None, after=0, limit=None))]
+    fn category_streams<'py>(
+        &self,
+        py: Python<'py>,
+        category: &Bound<'py, PyString>,
+        at: Option<u64>,
+        after: u64,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        CategoryRead::of(category, at, after, limit)?.blocking(py, &self.engine.store()?)
+    }
+
+    /// Like `category_streams`; return a token only if an event isn't in memory.
+    #[pyo3(signature = (port, category, at=None, after=0, limit=None))]
+    fn category_streams_async<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        category: &Bound<'py, PyString>,
+        at: Option<u64>,
+        after: u64,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.inline(py, port, CategoryRead::of(category, at, after, limit)?)
     }
 
     /// Begin a listing of the streams that have events now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 # First of all: it makes pytest explain the asserts of the modules below.
 from eventbraid.testing import _pytest as _pytest
 from eventbraid.testing._contract.backend import (
+    CategoryUnderTest,
     SnapshotUnderTest,
     StoreBackend,
     StoreUnderTest,
@@ -13,6 +14,7 @@ from eventbraid.testing._contract.backend import (
 from eventbraid.testing._contract.suite import StoreContract
 
 __all__ = [
+    "CategoryUnderTest",
     "SnapshotUnderTest",
     "StoreBackend",
     "StoreContract",

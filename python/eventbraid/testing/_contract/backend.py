@@ -44,6 +44,33 @@ class SnapshotUnderTest(Protocol):
         ...
 
 
+class CategoryUnderTest(Protocol):
+    """The streams of a category as of one position.
+
+    Example:
+        >>> from eventbraid.store import CategoryStreams
+        >>> from eventbraid.testing import CategoryUnderTest
+        >>> found: CategoryUnderTest = CategoryStreams(0, 0, ())
+        >>> found.version
+        0
+    """
+
+    @property
+    def position(self) -> int:
+        """The position as of which the category was read."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The number of the category's streams as of it."""
+        ...
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """The ids of the streams, in the order of their first events."""
+        ...
+
+
 class SubscriptionUnderTest(Protocol):
     """A subscription, as `AsyncSubscription` is.
 
@@ -118,6 +145,7 @@ class StoreUnderTest(Protocol):
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events, all or nothing."""
         ...
@@ -148,6 +176,18 @@ class StoreUnderTest(Protocol):
         after: Mapping[str, int] | None = None,
     ) -> SnapshotUnderTest:
         """Read several streams as of one position."""
+        ...
+
+    async def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> CategoryUnderTest:
+        """Return the streams of a category as of one position."""
         ...
 
     def read_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventbraid.testing._contract.appending import AppendingContract
+from eventbraid.testing._contract.categories import CategoriesContract
 from eventbraid.testing._contract.coordinating import CoordinatingContract
 from eventbraid.testing._contract.limits import LimitsContract
 from eventbraid.testing._contract.numbers import NumbersContract
@@ -16,6 +17,7 @@ from eventbraid.testing._contract.subscribing import SubscribingContract
 class StoreContract(
     NumbersContract,
     AppendingContract,
+    CategoriesContract,
     RacesContract,
     ReadingContract,
     SubscribingContract,
