@@ -620,6 +620,7 @@ class Store:
         streams: Iterable[str],
         at: int | None,
         after: Mapping[str, int] | None,
+        limit: int | None = None,
     ) -> StreamsSnapshot:
         """Read several streams as of one position.
 
@@ -627,6 +628,10 @@ class Store:
             streams: Their ids.
             at: The position; the durable head if not given.
             after: For some streams, the version up to which events are left out.
+            limit: The maximum number of events; all if not given. With a limit, the
+                snapshot has the first events of the first streams, up to a page of
+                bytes. If a version is higher than that of the last event of its stream,
+                there are more.
         """
     def read_streams_async(
         self,
@@ -634,6 +639,7 @@ class Store:
         streams: Iterable[str],
         at: int | None,
         after: Mapping[str, int] | None,
+        limit: int | None = None,
     ) -> StreamsSnapshot | int:
         """Like `read_streams`; return a token only if an event isn't in memory."""
     def category_streams(

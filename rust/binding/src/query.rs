@@ -115,7 +115,8 @@ impl Query {
     }
 }
 
-fn page_bytes(mode: ReadMode) -> usize {
+/// Return the maximum number of bytes of log in one page.
+pub(crate) fn page_bytes(mode: ReadMode) -> usize {
     match mode {
         ReadMode::NonBlocking => NON_BLOCKING_PAGE_BYTES,
         ReadMode::Blocking => PAGE_BYTES,

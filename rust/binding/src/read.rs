@@ -12,7 +12,7 @@ use crate::appended::Appended;
 use crate::completion::Promise;
 use crate::error::{exception, invalid};
 use crate::page;
-use crate::query::{PageBounds, Query};
+use crate::query::{PageBounds, Query, page_bytes};
 use crate::reader_pool::ReaderPool;
 use crate::snapshot::StreamsSnapshot;
 use crate::text::{argument_text, string, utf8, wrong_type};
@@ -75,6 +75,8 @@ pub(crate) struct CommittedRead {
 pub(crate) struct SnapshotRead {
     streams: Vec<(Box<str>, u64)>,
     at: Option<u64>,
+    /// The maximum number of events; `None` for all.
+    limit: Option<usize>,
 }
 
 /// A read of the streams of a category as of one position.
@@ -161,6 +163,8 @@ impl Read for SnapshotRead {
         store.read_streams(&SnapshotQuery {
             streams: &streams,
             at: self.at,
+            limit: self.limit.unwrap_or(usize::MAX),
+            max_bytes: self.limit.map_or(usize::MAX, |_| page_bytes(mode)),
             mode,
         })
     }
@@ -176,6 +180,7 @@ impl SnapshotRead {
         streams: &Bound<'_, PyAny>,
         at: Option<&Bound<'_, PyAny>>,
         after: Option<&Bound<'_, PyMapping>>,
+        limit: Option<usize>,
     ) -> PyResult<Self> {
         let at = at.map(|at| number("at", at)).transpose()?;
         if streams.is_instance_of::<PyString>() {
@@ -194,7 +199,7 @@ impl SnapshotRead {
                 Ok((utf8("stream", string("stream", &stream)?)?.into(), version))
             })
             .collect::<PyResult<_>>()?;
-        Ok(Self { streams, at })
+        Ok(Self { streams, at, limit })
     }
 }
 

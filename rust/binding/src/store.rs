@@ -232,18 +232,21 @@ impl Store {
         self.inline(py, port, PageRead { query, bounds })
     }
 
-    /// Read several streams as of one position.
+    /// Read several streams as of one position; with `limit`, the first of their events.
+    #[pyo3(signature = (streams, at, after, limit=None))]
     fn read_streams<'py>(
         &self,
         py: Python<'py>,
         streams: &Bound<'py, PyAny>,
         at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
+        limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SnapshotRead::of(streams, at, after)?.blocking(py, &self.engine.store()?)
+        SnapshotRead::of(streams, at, after, limit)?.blocking(py, &self.engine.store()?)
     }
 
     /// Like `read_streams`; return a token only if an event isn't in memory.
+    #[pyo3(signature = (port, streams, at, after, limit=None))]
     fn read_streams_async<'py>(
         &self,
         py: Python<'py>,
@@ -251,8 +254,9 @@ impl Store {
         streams: &Bound<'py, PyAny>,
         at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
+        limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.inline(py, port, SnapshotRead::of(streams, at, after)?)
+        self.inline(py, port, SnapshotRead::of(streams, at, after, limit)?)
     }
 
     /// Read the streams of a category as of one position: the position, the number of the

@@ -344,11 +344,7 @@ impl Worker {
             .iter()
             .map(|stream| (stream.as_str(), self.read_cursor(stream)))
             .collect();
-        let query = SnapshotQuery {
-            streams: &wanted,
-            at: None,
-            mode: eventbraid_engine::ReadMode::Blocking,
-        };
+        let query = SnapshotQuery::all(&wanted);
         let invoked = now();
         let snapshot = self.shared.store.read_streams(&query)?;
         let returned = now();

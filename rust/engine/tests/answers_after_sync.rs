@@ -19,9 +19,7 @@ use std::time::Duration;
 use eventbraid_engine::mutex::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
-use eventbraid_engine::{
-    Error, Expectation, LogQuery, Options, ReadMode, SnapshotQuery, Store, StreamQuery,
-};
+use eventbraid_engine::{Error, Expectation, LogQuery, Options, SnapshotQuery, Store, StreamQuery};
 use support::hook::{Flag, HookedVfs, Op};
 use support::{append, append_expecting, bodies, log, open, options};
 
@@ -159,11 +157,7 @@ fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
         let refused = scope.spawn(move || append_expecting(store, &[], &expected, None));
         std::thread::sleep(Duration::from_millis(50));
         let answered = writing.is_finished() || refused.is_finished();
-        let query = SnapshotQuery {
-            streams: &[("a", 0)],
-            at: None,
-            mode: ReadMode::Blocking,
-        };
+        let query = SnapshotQuery::all(&[("a", 0)]);
         let seen = [
             store.head().unwrap(),
             store.version("a").unwrap(),

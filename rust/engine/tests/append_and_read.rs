@@ -262,9 +262,9 @@ fn a_snapshot_reads_all_streams_as_of_one_position() {
         append(&store, &[("a", body), ("b", body)]).unwrap();
     }
     let query = SnapshotQuery {
-        streams: &[("b", 1), ("a", 0), ("none", 0)],
         at: Some(4),
         mode: ReadMode::NonBlocking,
+        ..SnapshotQuery::all(&[("b", 1), ("a", 0), ("none", 0)])
     };
     let snapshot = store.read_streams(&query).unwrap();
     assert_eq!((snapshot.position, snapshot.versions), (4, vec![2, 2, 0]));
@@ -274,6 +274,39 @@ fn a_snapshot_reads_all_streams_as_of_one_position() {
         .map(eventbraid_engine::Recorded::position)
         .collect();
     assert_eq!(positions, [1, 3, 4]);
+}
+
+#[test]
+fn a_limited_snapshot_has_the_first_events_of_its_streams() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let large = vec![b'x'; 4096];
+    for body in [&b"1"[..], b"2", &large] {
+        append(&store, &[("a", body), ("b", body)]).unwrap();
+    }
+    for mode in [ReadMode::Blocking, ReadMode::NonBlocking] {
+        for (limit, max_bytes, expected) in [
+            (0, usize::MAX, &[][..]),
+            (2, usize::MAX, &[1, 3]),
+            (4, usize::MAX, &[1, 2, 3, 5]),
+            (usize::MAX, usize::MAX, &[1, 2, 3, 4, 5, 6]),
+            (usize::MAX, 1, &[1]),
+            (usize::MAX, 4096, &[1, 2, 3, 4]),
+        ] {
+            let snapshot = store.read_streams(&SnapshotQuery {
+                limit,
+                max_bytes,
+                mode,
+                ..SnapshotQuery::all(&[("a", 0), ("b", 0)])
+            });
+            let snapshot = snapshot.unwrap();
+            assert_eq!((snapshot.position, snapshot.versions), (6, vec![3, 3]));
+            let positions = snapshot
+                .events
+                .iter()
+                .map(eventbraid_engine::Recorded::position);
+            assert_eq!(positions.collect::<Vec<_>>(), expected);
+        }
+    }
 }
 
 /// Call `ask` with every combination of bounds of a log of three events, at and beyond the limits
@@ -343,10 +376,10 @@ fn every_cursor_and_limit_selects_the_events_it_names() {
         };
         let page = store.read_log(&query).unwrap();
         assert_eq!(positions(&page.events), expected, "{query:?}");
+        let streams = [("a", after)];
         let query = SnapshotQuery {
-            streams: &[("a", after)],
             at,
-            mode: ReadMode::Blocking,
+            ..SnapshotQuery::all(&streams)
         };
         let snapshot = store.read_streams(&query).unwrap();
         let expected = page_of_three(after, None, at, usize::MAX, false);

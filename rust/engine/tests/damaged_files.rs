@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Depth, Error, LogQuery, ReadMode, SnapshotQuery, Store, StreamQuery};
+use eventbraid_engine::{Depth, Error, LogQuery, SnapshotQuery, Store, StreamQuery};
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
 use support::hook::wait_until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
@@ -543,11 +543,7 @@ fn damage_to_an_open_store_is_reported_by_every_read_and_by_verify() {
     vfs.corrupt(damaged, at, 1).unwrap();
     let (last, ..) = sample.events.last().unwrap();
     let streams = [(last.as_str(), 0)];
-    let snapshot = SnapshotQuery {
-        streams: &streams,
-        at: None,
-        mode: ReadMode::Blocking,
-    };
+    let snapshot = SnapshotQuery::all(&streams);
     let here = (damaged.to_path_buf(), frame.offset as u64);
     assert_eq!(named(store.verify(Depth::Full), "verify"), here);
     assert_eq!(named(store.read_log(&LogQuery::all()), "log"), here);

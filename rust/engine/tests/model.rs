@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{
     Append, Appended, CategoryQuery, ConflictedCategory, ConflictedStream, Depth, Error,
-    EventInput, Expectation, Filter, LogQuery, ReadMode, Recorded, SnapshotQuery, Store,
+    EventInput, Expectation, Filter, LogQuery, ReadMode, Recorded, Snapshot, SnapshotQuery, Store,
     StreamQuery, prepare,
 };
 use proptest::collection::{btree_map, vec};
@@ -641,9 +641,8 @@ impl Machine {
             .map(|(s, after)| (STREAMS[*s], *after))
             .collect();
         let query = SnapshotQuery {
-            streams: &wanted,
             at,
-            mode: ReadMode::Blocking,
+            ..SnapshotQuery::all(&wanted)
         };
         let found = self.store.read_streams(&query).unwrap();
         let position = at.unwrap_or(u64::MAX).min(self.model.head());
@@ -665,6 +664,34 @@ impl Machine {
             after.is_some_and(|(_, after)| e.version > *after)
         });
         assert_eq!(events(&found.events), expected);
+        self.snapshot_in_pages(wanted, &found);
+    }
+
+    /// Read the events of a snapshot again in pages of two events.
+    fn snapshot_in_pages(&self, mut after: Vec<(&str, u64)>, whole: &Snapshot) {
+        let mut read = Vec::new();
+        loop {
+            let query = SnapshotQuery {
+                at: Some(whole.position),
+                limit: 2,
+                ..SnapshotQuery::all(&after)
+            };
+            let page = self.store.read_streams(&query).unwrap();
+            assert_eq!(page.versions, whole.versions);
+            if page.events.is_empty() {
+                break;
+            }
+            assert!(page.events.len() <= 2);
+            for event in &page.events {
+                let stream = after.iter_mut().find(|(name, _)| *name == event.stream());
+                let (_, last) = stream.unwrap();
+                *last += 1;
+                assert_eq!(event.version(), *last, "a gap in {}", event.stream());
+            }
+            read.extend(page.events);
+        }
+        read.sort_unstable_by_key(Recorded::position);
+        assert_eq!(events(&read), events(&whole.events));
     }
 }
 

@@ -43,10 +43,14 @@ fn a_nonblocking_read_refuses_a_large_read_batch() {
     assert!(matches!(page, Err(Error::WouldBlock)), "{page:?}");
     assert_eq!(log(&store).len(), 8192);
     let snapshot = SnapshotQuery {
-        streams: &[("bulk", 7000)],
-        at: None,
         mode: ReadMode::NonBlocking,
+        ..SnapshotQuery::all(&[("bulk", 7000)])
     };
     let found = store.read_streams(&snapshot);
     assert!(matches!(found, Err(Error::WouldBlock)), "{found:?}");
+    let first = store.read_streams(&SnapshotQuery {
+        limit: 64,
+        ..snapshot
+    });
+    assert_eq!(first.unwrap().events.len(), 64);
 }

@@ -167,9 +167,8 @@ pub fn read(store: &Store) -> Result<Vec<Content>, Error> {
     assert_eq!(in_streams, all.events.len(), "events in all streams");
     let streams = STREAMS.map(|stream| (stream, 0));
     let query = SnapshotQuery {
-        streams: &streams,
         at: Some(2),
-        mode: ReadMode::Blocking,
+        ..SnapshotQuery::all(&streams)
     };
     store.read_streams(&query)?;
     for key in ["key", "empty", "unknown"] {

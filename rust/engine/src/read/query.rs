@@ -105,8 +105,29 @@ pub struct SnapshotQuery<'a> {
     pub streams: &'a [(&'a str, u64)],
     /// The position; `None` for the head.
     pub at: Option<u64>,
+    /// The maximum number of events. They are taken stream by stream, in the order of `streams`, so
+    /// the snapshot has the first events of each stream, possibly none of the last streams. Compare
+    /// them with [`Snapshot::versions`] to find out whether there are more, and read these `at` the
+    /// position of the snapshot.
+    pub limit: usize,
+    /// The approximate maximum number of bytes that the events keep alive. A snapshot has at least
+    /// one event if there is one, however large the event is.
+    pub max_bytes: usize,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,
+}
+
+impl<'a> SnapshotQuery<'a> {
+    /// Read all events of streams as of the head.
+    pub fn all(streams: &'a [(&'a str, u64)]) -> Self {
+        Self {
+            streams,
+            at: None,
+            limit: usize::MAX,
+            max_bytes: usize::MAX,
+            mode: ReadMode::Blocking,
+        }
+    }
 }
 
 /// Several streams as of one position.
@@ -116,7 +137,7 @@ pub struct Snapshot {
     pub position: u64,
     /// Each stream's version at that position, in the order of the query.
     pub versions: Vec<u64>,
-    /// The events in global order.
+    /// The events in global order. If the query has a limit, there may be more.
     pub events: Vec<Recorded>,
 }
 

@@ -92,7 +92,12 @@ impl LiveLog {
             for (stream_hash, after) in stream_hashes {
                 let version = index.version_at(stream_hash, position);
                 let first = after.saturating_add(1);
-                index.positions(stream_hash, first, version, &mut positions);
+                // Without this limit, each page of a long stream would list all events of the rest.
+                let left = query.limit.saturating_sub(positions.len()) as u64;
+                if left > 0 {
+                    let last = version.min(first.saturating_add(left - 1));
+                    index.positions(stream_hash, first, last, &mut positions);
+                }
                 versions.push(version);
             }
             if query.mode == ReadMode::NonBlocking && positions.len() > NON_BLOCKING_EVENTS {
@@ -102,13 +107,17 @@ impl LiveLog {
             positions.dedup();
             (position, versions, locate(&*index, &positions))
         };
-        let max_bytes = match query.mode {
-            ReadMode::Blocking => usize::MAX,
-            ReadMode::NonBlocking => NON_BLOCKING_BYTES,
+        // Of the limit of bytes and the maximum of a non-blocking read, the smaller one counts. If
+        // the events exceed the maximum, nothing is returned, because the limit allows more.
+        let exceeds = query.mode == ReadMode::NonBlocking && query.max_bytes > NON_BLOCKING_BYTES;
+        let max_bytes = if exceeds {
+            NON_BLOCKING_BYTES
+        } else {
+            query.max_bytes
         };
         let wanted = locations.len();
         let events = self.fetch(&locations, max_bytes, query.mode)?;
-        if events.len() < wanted {
+        if exceeds && events.len() < wanted {
             return Err(Error::WouldBlock);
         }
         Ok(Snapshot {
