@@ -94,7 +94,7 @@ def calls_of(function):
 
 @pytest.mark.parametrize(
     ("command", "cold", "cached"),
-    [pytest.param(ONE, 60, 32, id="one"), pytest.param(TWO, 105, 52, id="two")],
+    [pytest.param(ONE, 52, 30, id="one"), pytest.param(TWO, 89, 49, id="two")],
 )
 def test_an_execution_makes_few_calls(store, command, cold, cached):
     executor = eb.Executor(store)

@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 
 import eventbraid as eb
+from eventbraid.command import _immutable
 from eventbraid.command._immutable import is_immutable
 from eventbraid.command._queue import (
     TURN_SECONDS,
@@ -84,6 +85,46 @@ def test_what_may_have_changed_is_not_trusted():
         marked,
     ]:
         assert not is_immutable(value), value
+
+
+def test_parts_that_are_known_to_be_immutable_are_not_examined_again(monkeypatch):
+    """A large state is examined after each event, so only what is new may count."""
+    before = Frozen(tuple(Frozen(number) for number in range(10_000)))
+    assert is_immutable(before)
+    members = before.inner
+    changed = (Frozen(-1), *members[5:])
+    examined = []
+    examine = _immutable._parts
+    monkeypatch.setattr(
+        _immutable,
+        "_parts",
+        lambda value, same: examined.append(value) or examine(value, same),
+    )
+    for after in [
+        Frozen((*members, Frozen(0))),
+        Frozen((*members[:500], Frozen(0), *members[501:])),
+        Frozen(members[:-1]),
+        Frozen(changed),
+        Frozen(frozenset(members)),
+    ]:
+        known = before if isinstance(after.inner, tuple) else Frozen(frozenset(members))
+        assert is_immutable(after, known)
+        assert len(examined) < 5
+        examined.clear()
+
+
+def test_a_mutable_part_is_found_next_to_known_ones():
+    members = tuple(Frozen(number) for number in range(100))
+    known = Frozen(members)
+    for position in (0, 50, 99):
+        changed = list(members)
+        changed[position] = Frozen([])
+        assert not is_immutable(Frozen(tuple(changed)), known)
+    assert not is_immutable(Frozen((*members, [])), known)
+    assert not is_immutable(Frozen(([], *reversed(members))), known)
+    assert not is_immutable([], known)
+    assert not is_immutable(Frozen(Frozen([])), known)
+    assert is_immutable(known, known)
 
 
 # --- queues --------------------------------------------------------------------------

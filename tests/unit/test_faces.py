@@ -23,7 +23,7 @@ CLASSES = [
     (store.AsyncTypedSubscription, store.TypedSubscription),
 ]
 PROTOCOLS = [(store.AsyncStore, store.Store)]
-ONE_FACE_ONLY = {"as_sync", "as_async", "reads_before_append"}
+ONE_FACE_ONLY = {"as_sync", "as_async"}
 REFERENCES = ("As for `", "as for `", " As `", "applies here")
 
 

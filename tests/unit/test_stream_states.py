@@ -297,6 +297,44 @@ def test_a_mutable_state_is_copied_for_each_command(store):
     assert executor.load(Log("log-a")).state == [0, 1, 2, 3]
 
 
+def test_a_mutable_state_is_copied_twice_for_each_command(store):
+    """Once for the command, and once for the state after its events."""
+    copies = []
+
+    class Tally:
+        def __init__(self) -> None:
+            self.events = 0
+
+        def __deepcopy__(self, memo: dict[int, Any], /) -> Tally:
+            copies.append(self.events)
+            copied = Tally()
+            copied.events = self.events
+            return copied
+
+    class Tallied(eb.Stream[AccountEvent, Tally], category="account"):
+        def initial(self) -> Tally:
+            return Tally()
+
+        def apply(self, state: Tally, event: AccountEvent, /) -> Tally:
+            state.events += 1
+            return state
+
+    class Count(eb.Command):
+        account: eb.Declared[Tallied]
+
+        def decide(self) -> Iterator[eb.Write]:
+            self.account.state.events += 0
+            yield self.account.write(Deposited(Money(1)))
+
+    executor = eb.Executor(store)
+    executor.execute(Count(account="account-a"))
+    copies.clear()
+    for _ in range(3):
+        executor.execute(Count(account="account-a"))
+    assert copies == [1, 1, 2, 2, 3, 3]
+    assert executor.load(Tallied("account-a")).state.events == 4
+
+
 @pytest.mark.parametrize("key", [None, "k"])
 def test_a_command_keeps_attributes_in_slots(store, key):
     class WithNote:

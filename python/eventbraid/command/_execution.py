@@ -91,6 +91,7 @@ class Execution:
         "_reserved_until",
         "_retry",
         "_terms",
+        "_turns",
     )
 
     def __init__(
@@ -127,6 +128,7 @@ class Execution:
         self._reserved_until = 0.0
         self._decoder = decoder
         self._reading = reading
+        self._turns: Turns | None = None
 
     async def run(self, failed: FailedAttempt | None = None) -> Executed:
         """Make attempts until one succeeds, is refused, or was the last one allowed.
@@ -198,8 +200,10 @@ class Execution:
             await self._reserve_if_starving()
             with self._reservation.use() if self._reservation else nullcontext():
                 self._began = self._port.now()
+                self._turns = turns
                 return await self._attempt(turns.states())
         finally:
+            self._turns = None
             turns.give_back()
 
     async def _reserve_if_starving(self) -> None:
@@ -269,7 +273,7 @@ class Execution:
         """Return a decision on the streams, and what its append expects of them."""
         while True:
             try:
-                await reading.read(self._port, self._refuse_late, states)
+                await reading.read(self._port, self._check_reading, states)
                 decision = decided(
                     reading.owner,
                     _writes(reading),
@@ -412,6 +416,12 @@ class Execution:
         late = DeadlineExceeded(name, self._attempts, last)
         self._raise_doubt(late)
         raise late from last
+
+    def _check_reading(self) -> None:
+        """Raise if the deadline has passed; extend the turn of a long read."""
+        self._refuse_late()
+        if self._turns is not None:
+            self._turns.extend()
 
     def _mark_doubt(self, interruption: BaseException) -> None:
         """Mark a cancellation or Ctrl-C if an attempt may have been committed."""

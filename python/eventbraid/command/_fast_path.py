@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from eventbraid.command._decision import decided
 from eventbraid.command._executed import Executed
+from eventbraid.command._immutable import is_immutable
 from eventbraid.command._snapshots import save_snapshots
-from eventbraid.command._stream_fold import fold_recorded, initial_state
+from eventbraid.command._stream_fold import fold_events
 from eventbraid.command._stream_states import keep_states
 from eventbraid.command._write import STATES
 from eventbraid.errors import VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from eventbraid.command._state_cache import Kind, StateCache, States
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import EventDecoder
+    from eventbraid.store import RecordedEvent
 
 EVENTS_LIMIT = 64
 """The maximum number of events that are folded without letting other tasks run."""
+
+_new = object.__new__
 
 
 class FailedAttempt:
@@ -50,7 +54,7 @@ class FailedAttempt:
         self.versions = versions
 
 
-async def execute_fast(  # noqa: C901 - a helper would be one more call
+async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
     command: Command,
     metadata: Mapping[str, str] | None,
     port: Port,
@@ -92,15 +96,20 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
         else:
             of_kind[stream] = found
             versions[stream] = found[0]
-    if queues.contended(kinds) or (missing and _need_turns(missing, cache)):
+    if queues.contended(kinds):
         return None
+    loading = cache.loading
+    for stream, kind in missing.items():
+        # Another command reads the stream already, or the kind has snapshots.
+        if kind.snapshots is not None or (kind, stream) in loading:
+            return None
     try:
         if missing:
             position = await _read(port, cache, missing, states, versions, decoder)
             if position is None:
                 return None
         # The same copy of the command as in `with_states`, but without a call.
-        owner = object.__new__(type(command))
+        owner = _new(type(command))
         attributes = vars(owner)
         attributes.update(values)
         attributes[STATES] = states
@@ -111,7 +120,7 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
             metadata,
             (),
             _no_deadline,
-            decoder.registry,
+            cache.registry,
         )
     except Exception:  # noqa: BLE001 - the command's code may raise anything
         # `Execution` calls the command again, and confirms what it raises.
@@ -141,14 +150,6 @@ async def execute_fast(  # noqa: C901 - a helper would be one more call
         raise
 
 
-def _need_turns(streams: Mapping[str, Kind], cache: StateCache) -> bool:
-    """Return whether one of the streams is being read already, or has snapshots."""
-    for stream, kind in streams.items():
-        if kind.snapshots is not None or (kind, stream) in cache.loading:
-            return True
-    return False
-
-
 async def _read(
     port: Port,
     cache: StateCache,
@@ -160,28 +161,44 @@ async def _read(
     """Read streams from their beginning, and return the position of the read.
 
     Returns:
-        The position; None if there are too many events.
+        The position; None if there are too many events. Then `Execution` continues from
+        the states of the first ones, and lets other tasks run.
     """
     generation = cache.registry.generation
     loading = set(zip(missing.values(), missing, strict=True))
     cache.loading |= loading
     try:
-        snapshot = await port.read_streams(missing)
+        page = await port.read_streams(missing, limit=EVENTS_LIMIT)
     finally:
         cache.loading -= loading
-    events = snapshot.events
-    if len(events) > EVENTS_LIMIT:
-        return None
+    events: Sequence[RecordedEvent] = page.events
+    by_stream: dict[str, list[RecordedEvent]] = {}
+    if len(missing) > 1:
+        for one in events[:EVENTS_LIMIT]:
+            by_stream.setdefault(one.stream, []).append(one)
+    is_complete = True
     for stream, kind in missing.items():
-        version = versions[stream] = snapshot.versions[stream]
-        state = initial_state(kind, stream)
-        if version:
-            own = events
-            if len(missing) > 1:
-                own = [one for one in events if one.stream == stream]
-            state = fold_recorded(kind, stream, state, own, decoder)
-        states[kind][stream] = cache.put(kind, stream, version, state, generation)
-    return snapshot.position
+        version = versions[stream] = page.versions[stream]
+        state: object = None
+        if kind.has_state:
+            # As `initial_state` and `fold_recorded` do, but without their calls.
+            typed = _new(kind)
+            typed._id = stream  # noqa: SLF001
+            state = typed.initial()
+            if version:
+                own = by_stream.get(stream, ()) if by_stream else events[:EVENTS_LIMIT]
+                if own:
+                    state = fold_events(kind, typed, state, own, decoder)
+                if len(own) < version:
+                    is_complete = False
+                    entry = (len(own), state, is_immutable(state), 0, 0)
+                    cache.note_progress(kind, stream, entry, generation)
+                    continue
+        entry = cache.put(kind, stream, version, state, generation)
+        if not entry[2]:
+            entry = cache.own_copy(kind, stream, entry) or entry
+        states[kind][stream] = entry
+    return page.position if is_complete else None
 
 
 def _no_deadline() -> None:

@@ -35,7 +35,6 @@ from eventbraid.command._shared_state import (
     folds_without_fields,
     share,
 )
-from eventbraid.command._snapshots import find_snapshot
 from eventbraid.command._stream_loading import StateLoader
 from eventbraid.command._stream_states import with_states
 from eventbraid.command._typing import is_covered
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from eventbraid.command._memory import CachedEvents, EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates, StateKey
-    from eventbraid.command._state_cache import StateCache, States
+    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
     from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.command._stream import Stream
     from eventbraid.command._typing import EventKinds
@@ -178,7 +177,7 @@ class FoldReading(Generic[S]):
         if self._command.__shape__.discovers:
             await self._discover(port, check_time)
         if self._with_state:
-            await self._read_states(port)
+            await self._read_states(port, check_time)
         state = self._rounds[-1].state
         if states is not None and key is not None and is_immutable(state):
             share(states, key, SharedState(self.versions, state))
@@ -257,30 +256,25 @@ class FoldReading(Generic[S]):
                 self._drop_rounds_after(number)
                 return
 
-    async def _read_states(self, port: Port) -> None:
+    async def _read_states(self, port: Port, check_time: Callable[[], None]) -> None:
         """Hand the states of the streams that were read to the command's handles.
 
         The states are those of the versions that the command's own state is folded
         from, because the command may compare them.
         """
-        states: States = {}
-        loader = StateLoader(port, self._cache, self._decoder)
+        loader = StateLoader(port, self._cache, self._decoder, check_time)
+        wanted: dict[tuple[Kind, str], CachedState | None] = {}
         for kind, stream in self._with_state:
-            if stream not in self.versions:
-                # An earlier attempt discovered it.
-                continue
-            version = self.versions[stream]
-            found = self._cache.find(kind, stream)
-            if found is None:
-                found = await find_snapshot(port, kind, stream, self._decoder.registry)
-            if found is not None and found[0] > version:
-                found = None
-            after = {stream: 0 if found is None else found[0]}
-            snapshot = await port.read_streams([stream], at=self.position, after=after)
-            states.setdefault(kind, {})[stream] = await loader.fold_on(
-                (kind, stream), found, snapshot.events, version
-            )
-            await loader.let_others_run()
+            # A stream that isn't among them was discovered by an earlier attempt.
+            if stream in self.versions:
+                found = self._cache.find(kind, stream)
+                if found is None:
+                    found = await loader.find_older(kind, stream)
+                wanted[kind, stream] = found
+        _, loaded = await loader.load(wanted, at=self.position, is_pinned=True)
+        states: States = {}
+        for (kind, stream), found in loaded.items():
+            states.setdefault(kind, {})[stream] = found
         self.owner = with_states(self._command, states)
 
     async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:

@@ -7,7 +7,8 @@ import functools
 from datetime import date, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from itertools import repeat
+from itertools import compress, repeat
+from operator import is_not
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -16,7 +17,7 @@ from weakref import WeakSet
 from eventbraid.domain import Id, Int, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 _ATOMS = (
     *(NoneType, bool, int, float, complex, str, bytes),
@@ -24,6 +25,9 @@ _ATOMS = (
 )
 
 _MUTABLE: list[object] = []
+
+_FEW_MEMBERS = 16
+"""The number of members that are examined rather than looked up by identity."""
 
 
 def _is_always_immutable(kind: type) -> bool:
@@ -40,37 +44,78 @@ domain values, which have no attributes of their own.
 """
 
 
-def is_immutable(value: object) -> bool:
+def is_immutable(value: object, known: object = None) -> bool:
     """Return whether no part of a value can be changed.
 
     A frozen dataclass is immutable only if all values in it are. A value of an unknown
     type counts as mutable, unless ``copy.deepcopy`` returns the value itself.
+
+    Args:
+        value: The value.
+        known: A value that is immutable, usually the state before the last event. The
+            objects that both have at the same place, or among the members of one
+            collection, aren't examined again: what was immutable still is.
     """
     # A loop and not a recursion: a state may be nested as deeply as it has events, for
     # example a linked list of them.
-    left: list[object] = [value]
+    left: list[tuple[object, object]] = [(value, known)]
     while left:
-        one = left.pop()
+        one, same = left.pop()
+        if one is same or isinstance(one, Enum):
+            continue
         if isinstance(one, _ATOMS):
             if getattr(one, "__dict__", None):
                 return False
-        elif isinstance(one, tuple | frozenset):
-            members = cast("Iterable[object]", one)
-            if hasattr(members, "__dict__"):
-                return False
-            left += members
-        elif not isinstance(one, Enum):
-            fields = _frozen_fields(type(one))
-            if fields is None:
-                if not _copies_to_itself(one):
-                    return False
-                continue
-            # An attribute that isn't a field, for example a cached property, may be
-            # mutable. A field without a value counts as mutable, too.
-            if not fields.issuperset(getattr(one, "__dict__", ())):
-                return False
-            left.extend(map(getattr, repeat(one), fields, repeat(_MUTABLE)))
+            continue
+        parts = _parts(one, same if type(same) is type(one) else None)
+        if parts is None:
+            return False
+        left += parts
     return True
+
+
+def _parts(value: object, same: object) -> Iterable[tuple[object, object]] | None:
+    """Return the parts of a value, each with a part that is known to be immutable.
+
+    Args:
+        value: The value.
+        same: A value of the same type that is known to be immutable, or None.
+
+    Returns:
+        The pairs; None if the value itself is mutable.
+    """
+    if isinstance(value, tuple | frozenset):
+        members = cast("Collection[object]", value)
+        if hasattr(members, "__dict__"):
+            return None
+        new = members if same is None else _new_members(members, same)
+        return zip(new, repeat(None))
+    fields = _frozen_fields(type(value))
+    if fields is None:
+        return () if _copies_to_itself(value) else None
+    # An attribute that isn't a field, for example a cached property, may be mutable. A
+    # field without a value counts as mutable, too.
+    if not fields.issuperset(getattr(value, "__dict__", ())):
+        return None
+    return zip(
+        map(getattr, repeat(value), fields, repeat(_MUTABLE)),
+        map(getattr, repeat(same), fields, repeat(None)),
+        strict=True,
+    )
+
+
+def _new_members(members: Collection[object], known: object) -> Iterable[object]:
+    """Return the members of a collection that another collection lacks, by identity."""
+    before = cast("Collection[object]", known)
+    if isinstance(members, tuple) and isinstance(before, tuple):
+        new = [*compress(members, map(is_not, members, before))]
+        new += members[len(before) :]
+        if len(new) <= _FEW_MEMBERS:
+            # The usual case: some members were appended or replaced.
+            return new
+        members = new
+    identities = set(map(id, before))
+    return [one for one in members if id(one) not in identities]
 
 
 _copied_kinds: WeakSet[type] = WeakSet()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventbraid.store import (
         Appended,
         AsyncStore,
+        CategoryStreams,
         Expectation,
         NewEvent,
         ReadsBeforeAppend,
@@ -31,6 +32,41 @@ class _ReadingStore(Protocol):
 
     @property
     def reads_before_append(self) -> ReadsBeforeAppend: ...
+
+
+class _WholeReads:
+    """The reads of a store without `ReadsBeforeAppend`: they return all events."""
+
+    __slots__ = ("_store", "committed")
+
+    def __init__(self, store: AsyncStore) -> None:
+        """Read a store."""
+        self._store = store
+        self.committed = store.committed
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> Awaitable[StreamsSnapshot]:
+        """Read several streams as of one position, without a limit."""
+        del limit
+        return self._store.read_streams(streams, at=at, after=after)
+
+    def category_streams(
+        self,
+        category: str,
+        /,
+        *,
+        at: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> Awaitable[CategoryStreams]:
+        """Return the streams of a category as of one position."""
+        return self._store.category_streams(category, at=at, after=after, limit=limit)
 
 
 class LoopPort:
@@ -69,9 +105,10 @@ class LoopPort:
         *,
         at: int | None = None,
         after: Mapping[str, int] | None = None,
+        limit: int | None = None,
     ) -> Awaitable[StreamsSnapshot]:
         """Read several streams as of one position."""
-        return self._reads.read_streams(streams, at=at, after=after)
+        return self._reads.read_streams(streams, at=at, after=after, limit=limit)
 
     async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
         """Return the events from one position to another, both included."""
@@ -110,5 +147,5 @@ def _reads_of(store: AsyncStore) -> ReadsBeforeAppend:
     return the other store's reads, and its own would never be called.
     """
     if not hasattr(type(store), "reads_before_append"):
-        return store
+        return _WholeReads(store)
     return cast("_ReadingStore", store).reads_before_append

@@ -57,8 +57,14 @@ class Port(Protocol):
         *,
         at: int | None = None,
         after: Mapping[str, int] | None = None,
+        limit: int | None = None,
     ) -> Awaitable[StreamsSnapshot]:
-        """Read several streams as of one position."""
+        """Read several streams as of one position.
+
+        With a limit, the result has the first events of each stream, possibly none of
+        the last ones; see `ReadsBeforeAppend`. A store without such reads returns all
+        events.
+        """
         ...
 
     def read_commit(self, first: int, last: int) -> Awaitable[list[RecordedEvent]]:

@@ -370,6 +370,14 @@ class Turns:
                 return True
         return False
 
+    def extend(self) -> None:
+        """Let the turns begin anew, because the command makes progress.
+
+        A command may need longer than a turn to read a very long stream for the first
+        time. If its turn ended meanwhile, the next command would read the stream, too.
+        """
+        self._hold.expires_at = self._now() + self._hold.allowed
+
     def states(self) -> SharedStates:
         """Return the shared states of the first stream's queue."""
         return self._queues.states(self._taken[0][0]) if self._taken else {}

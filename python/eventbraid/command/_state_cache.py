@@ -47,6 +47,9 @@ EVENT_BYTES = 200
 """The bytes, besides its data, by which an event may enlarge a state until the state is
 measured again."""
 
+_PROGRESS_LIMIT = 64
+"""The maximum number of streams of which the state of an unfinished fold is kept."""
+
 _LARGEST_MEASURED = 1_000_000
 """The maximum number of objects of a state that are counted to measure it."""
 
@@ -65,6 +68,7 @@ class StateCache:
         "_generation",
         "_lock",
         "_old",
+        "_progress",
         "_size",
         "_young",
         "limit",
@@ -95,9 +99,14 @@ class StateCache:
         # wait for it: without this, each command of a herd would fold a long stream.
         self.loading: set[tuple[Kind, str]] = set()
         self.registry = registry
-        # Protects the exchange of the generations and the size. Without it, two threads
-        # could both exchange them, and drop entries that were just used. Lookups take
-        # no lock: they read a dictionary that at most becomes the old one meanwhile.
+        # The states of long streams that were folded only in part: by a command that
+        # hasn't finished, or that was cancelled. They are no states to decide on, so
+        # `find` doesn't return them.
+        self._progress: dict[tuple[Kind, str], CachedState] = {}
+        # Protects the exchange of the generations, the size and the unfinished states.
+        # Without it, two threads could both exchange them, and drop entries that were
+        # just used. Lookups take no lock: they read a dictionary that at most becomes
+        # the old one meanwhile.
         self._lock = threading.Lock()
         self._generation = self.registry.generation
         self._young: States = {}
@@ -123,10 +132,9 @@ class StateCache:
             entry = None if found is None else found.get(stream)
             if entry is None:
                 return None
-            self._keep(kind, stream, entry, generation)
-        if entry[2]:
-            return entry
-        return self._copied(kind, stream, entry)
+            # It moves to the young generation.
+            self.put(kind, stream, entry[0], entry[1], generation, entry=entry)
+        return entry if entry[2] else self.own_copy(kind, stream, entry)
 
     def has(self, kind: Kind, stream: str) -> bool:
         """Return whether the state of a stream is in the cache."""
@@ -140,8 +148,13 @@ class StateCache:
         state: Any,
         generation: int,
         added: int = 0,
+        previous: CachedState | None = None,
+        entry: CachedState | None = None,
     ) -> CachedState:
-        """Cache the state of a stream, and return it as `find` does.
+        """Cache the state of a stream, and return its entry.
+
+        If the state isn't immutable, the caller gets `own_copy` of the entry before it
+        passes the state to a command.
 
         Args:
             kind: The stream's kind.
@@ -153,22 +166,121 @@ class StateCache:
                 been cleared since, the state isn't cached.
             added: The bytes of the events since an entry that is in the cache already;
                 0 if the state was not folded from such an entry.
+            previous: The entry that the state was folded from, if any. The parts of the
+                state that were parts of an immutable one aren't examined again.
+            entry: The entry, if there is one already.
         """
         if not self.limit:
             return version, state, False, 0, 0
-        if is_always_immutable(state.__class__):
+        if entry is None and is_always_immutable(state.__class__):
             # Such a state refers to no other object, but it may be a long text.
             size = ENTRY_BYTES + sys.getsizeof(state)
             entry = (version, state, True, size, 0)
-            self._keep(kind, stream, entry, generation)
+        elif entry is None:
+            known = previous[1] if previous is not None and previous[2] else None
+            is_shared = is_immutable(state, known)
+            size, measured = self._estimated(kind, stream, added)
+            if size > 2 * measured:
+                size = measured = ENTRY_BYTES + size_of(state)
+            entry = (version, state, is_shared, size, measured)
+        with self._lock:
+            if generation != self._generation:
+                # The cache was cleared since the entry was folded or looked up.
+                return entry
+            young = self._young.get(kind)
+            if young is None:
+                young = self._young[kind] = {}
+            known = young.get(stream)
+            if known is not None:
+                if known[0] > version:
+                    return entry
+                self._size -= known[3]
+            young[stream] = entry
+            self._size += entry[3]
+            if self._size > self.limit // 2:
+                self._old, self._young = self._young, {}
+                self._size = 0
+        return entry
+
+    def own_copy(
+        self, kind: Kind, stream: str, entry: CachedState
+    ) -> CachedState | None:
+        """Return an entry with a copy of its state, which the caller may change.
+
+        Without a copy there is nothing to share: then the entry is dropped, the result
+        is None, and each command folds all events.
+        """
+        if not self.limit:
+            # The state isn't cached, so it belongs to the caller already.
             return entry
-        is_shared = is_immutable(state)
-        size, measured = self._estimated(kind, stream, added)
-        if size > 2 * measured:
-            size = measured = ENTRY_BYTES + size_of(state)
-        entry = (version, state, is_shared, size, measured)
-        self._keep(kind, stream, entry, generation)
-        return entry if is_shared else self._copied(kind, stream, entry) or entry
+        try:
+            copied: object = copy.deepcopy(entry[1])
+        except Exception:  # noqa: BLE001 - whatever the state's class raises
+            self.drop(kind, stream)
+            return None
+        return entry[0], copied, *entry[2:]
+
+    def note_progress(
+        self, kind: Kind, stream: str, entry: CachedState, generation: int
+    ) -> None:
+        """Keep the state of an unfinished fold, for the next command on the stream.
+
+        Args:
+            kind: The stream's kind.
+            stream: The stream's id.
+            entry: The version up to which the state is folded, and the state. If it is
+                mutable, the caller doesn't use it any more.
+            generation: As for `put`.
+        """
+        with self._lock:
+            if not self.limit or generation != self._generation:
+                return
+            progress = self._progress
+            known = progress.pop((kind, stream), None)
+            if known is not None and known[0] > entry[0]:
+                entry = known
+            elif len(progress) >= _PROGRESS_LIMIT:
+                del progress[next(iter(progress))]
+            progress[kind, stream] = entry
+
+    def find_further(
+        self, kind: Kind, stream: str, generation: int, after: int, until: int
+    ) -> CachedState | None:
+        """Return a newer state than that of an unfinished fold, as `find` does.
+
+        Args:
+            kind: The stream's kind.
+            stream: The stream's id.
+            generation: The generation in which the fold began.
+            after: The version of the fold.
+            until: The highest version of the result.
+        """
+        if generation != self._generation:
+            return None
+        for states in (self._young, self._old):
+            entry = states.get(kind, {}).get(stream)
+            if entry is not None and after < entry[0] <= until:
+                return entry if entry[2] else self.own_copy(kind, stream, entry)
+        entry = self._progress.get((kind, stream))
+        is_further = entry is not None and entry[2] and after < entry[0] <= until
+        return entry if is_further else None
+
+    def find_progress(
+        self, kind: Kind, stream: str, generation: int
+    ) -> CachedState | None:
+        """Return the state of an unfinished fold; a mutable one only once."""
+        with self._lock:
+            if generation != self._generation:
+                return None
+            found = self._progress.get((kind, stream))
+            if found is not None and not found[2]:
+                del self._progress[kind, stream]
+            return found
+
+    def end_progress(self, kind: Kind, stream: str) -> None:
+        """Drop the state of an unfinished fold, because one has been finished."""
+        with self._lock:
+            self._progress.pop((kind, stream), None)
 
     def drop(self, kind: Kind, stream: str) -> None:
         """Drop the state of a stream."""
@@ -183,18 +295,8 @@ class StateCache:
         with self._lock:
             self._generation = self.registry.generation
             self._young, self._old = {}, {}
+            self._progress = {}
             self._size = 0
-
-    def _copied(
-        self, kind: Kind, stream: str, entry: CachedState
-    ) -> CachedState | None:
-        try:
-            copied: object = copy.deepcopy(entry[1])
-        except Exception:  # noqa: BLE001 - whatever the state's class raises
-            # Without a copy there is nothing to share: each command folds all events.
-            self.drop(kind, stream)
-            return None
-        return entry[0], copied, *entry[2:]
 
     def _estimated(self, kind: Kind, stream: str, added: int) -> tuple[int, int]:
         """Return the size of a state that grew by some events, and its last measure.
@@ -206,27 +308,6 @@ class StateCache:
         if entry is None:
             return sys.maxsize, 0
         return entry[3] + added, entry[4]
-
-    def _keep(
-        self, kind: Kind, stream: str, entry: CachedState, generation: int
-    ) -> None:
-        with self._lock:
-            if generation != self._generation:
-                # The cache was cleared since the entry was folded or looked up.
-                return
-            young = self._young.get(kind)
-            if young is None:
-                young = self._young[kind] = {}
-            known = young.get(stream)
-            if known is not None:
-                if known[0] > entry[0]:
-                    return
-                self._size -= known[3]
-            young[stream] = entry
-            self._size += entry[3]
-            if self._size > self.limit // 2:
-                self._old, self._young = self._young, {}
-                self._size = 0
 
 
 def size_of(state: object) -> int:

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._discovery import discovery_limit, requests
 from eventbraid.command._reading import declared_kinds, joined
-from eventbraid.command._snapshots import find_snapshot, save_snapshots
+from eventbraid.command._snapshots import save_snapshots
 from eventbraid.command._stream_loading import StateLoader
 from eventbraid.command._stream_states import keep_states, with_states
-from eventbraid.store._paging import LARGEST_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
@@ -35,15 +34,11 @@ if TYPE_CHECKING:
     from eventbraid.command._typing import EventKinds
     from eventbraid.errors import VersionConflict
     from eventbraid.event import EventDecoder
-    from eventbraid.store import Appended, RecordedEvent
+    from eventbraid.store import Appended
 
     Wanted: TypeAlias = tuple[Kind, str]
 
 _stream_id = itemgetter(1)
-
-
-_EVENTS_A_LOOK = 1_024
-"""The number of events that are sorted by stream between two looks at the clock."""
 
 
 class StateReading:
@@ -160,9 +155,9 @@ class StateReading:
             for field in self._command.__shape__.declared
             for stream in field.ids_of(self._command)
         }
-        loader = StateLoader(port, self._cache, self._decoder)
+        loader = StateLoader(port, self._cache, self._decoder, check_time)
         self._generation = loader.generation
-        await self._load(port, loader, list(declared))
+        await self._load(loader, list(declared))
         if not self._command.__shape__.discovers:
             return
         rounds = found = 0
@@ -173,7 +168,7 @@ class StateReading:
                 raise discovery_limit(self._command, "rounds", self._bounds.rounds)
             if found > self._bounds.streams:
                 raise discovery_limit(self._command, "streams", self._bounds.streams)
-            await self._load(port, loader, requested)
+            await self._load(loader, requested)
 
     def decide(self) -> Iterable[object]:
         """Return the writes on which the command decides."""
@@ -188,7 +183,10 @@ class StateReading:
         """
         if self._is_snapshot or not self.versions:
             return True
-        snapshot = await port.read_streams([*self.versions], after=self.versions)
+        # Only the versions are needed.
+        snapshot = await port.read_streams(
+            [*self.versions], after=self.versions, limit=0
+        )
         if snapshot.versions == self.versions:
             return True
         self._is_snapshot = True
@@ -211,71 +209,42 @@ class StateReading:
         if due:
             await save_snapshots(port, due, self._decoder.registry)
 
-    async def _load(
-        self, port: Port, loader: StateLoader, wanted: list[Wanted]
-    ) -> None:
+    async def _load(self, loader: StateLoader, wanted: list[Wanted]) -> None:
         """Find the states of streams in the cache, and read what is missing there."""
-        cached: dict[Wanted, CachedState | None] = {}
-        missing: dict[str, int] = {}
+        missing: dict[Wanted, CachedState | None] = {}
+        cold: set[Wanted] = set()
         kind_counts = Counter(map(_stream_id, wanted))
-        for kind, stream in wanted:
+        for one in wanted:
+            kind, stream = one
             found = self._cache.find(kind, stream)
-            if found is None and kind.snapshots is not None:
-                found = await find_snapshot(port, kind, stream, self._decoder.registry)
-            cached[kind, stream] = found
-            version = 0 if found is None else found[0]
-            if (
+            if found is None:
+                cold.add(one)
+                missing[one] = await loader.find_older(kind, stream)
+            elif (
                 self._is_snapshot
-                or found is None
-                or version < self._required.get(stream, 0)
+                or found[0] < self._required.get(stream, 0)
                 # States of one stream, as two kinds, have to be of the same version.
                 or kind_counts[stream] > 1
                 or stream in self.versions
             ):
-                # Without a state, only the version matters.
-                after = version if kind.has_state else LARGEST_NUMBER
-                missing[stream] = min(after, missing.get(stream, LARGEST_NUMBER))
+                missing[one] = found
             else:
                 self._put(kind, stream, found)
             await loader.let_others_run()
         if not missing:
             return
-        loading = {one for one, found in cached.items() if found is None}
-        self._cache.loading |= loading
+        self._cache.loading |= cold
         try:
-            await self._read(port, loader, cached, missing)
+            at = self.position if self._is_snapshot else None
+            position, states = await loader.load(
+                missing, at=at, is_pinned=self._is_snapshot
+            )
         finally:
-            self._cache.loading -= loading
-
-    async def _read(
-        self,
-        port: Port,
-        loader: StateLoader,
-        cached: dict[Wanted, CachedState | None],
-        after: Mapping[str, int],
-    ) -> None:
-        at = self.position if self._is_snapshot else None
-        snapshot = await port.read_streams([*after], at=at, after=after)
+            self._cache.loading -= cold
         if self.position is None:
-            self.position = snapshot.position
-        new: dict[str, list[RecordedEvent]] = {}
-        for number, recorded in enumerate(snapshot.events):
-            new.setdefault(recorded.stream, []).append(recorded)
-            if number % _EVENTS_A_LOOK == 0:
-                await loader.let_others_run()
-        for (kind, stream), state in cached.items():
-            if stream not in after:
-                continue
-            found = state
-            version = snapshot.versions[stream]
-            events = new.get(stream, [])
-            if found is not None and found[0] > version:
-                # The cached state is newer than the position of this snapshot.
-                past = await port.read_streams([stream], at=at)
-                found, events = None, past.events
-            found = await loader.fold_on((kind, stream), found, events, version)
+            self.position = position
+        for (kind, stream), found in states.items():
             self._put(kind, stream, found)
-            await loader.let_others_run()
 
     def _put(self, kind: Kind, stream: str, found: CachedState) -> None:
         version = found[0]

@@ -9,6 +9,7 @@ from eventbraid._undecoded import UndecodedEvent
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._annotation import is_defined_again
 from eventbraid.errors import EventDecodeError, FoldError, InvalidArgument
+from eventbraid.event._decode_steps import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,9 +55,33 @@ def fold_recorded(
     """
     if not kind.has_state:
         return None
-    apply, kinds = stream_of(kind, stream).apply, kind.events
+    return fold_events(kind, stream_of(kind, stream), state, recorded, decoder)
+
+
+def fold_events(
+    kind: type[Stream[Any, Any]],
+    stream: Stream[Any, Any],
+    state: object,
+    recorded: Iterable[RecordedEvent],
+    decoder: EventDecoder,
+) -> object:
+    """As `fold_recorded`, for a kind that has a state and a stream that was built."""
+    apply, kinds = stream.apply, kind.events
+    decoders = decoder.current_decoders()
     for one in recorded:
-        decoded = decoder.event(one)
+        # As `decoder.event` does, but without its call.
+        decode = (
+            decoders.get(one.type)
+            if one.metadata_value(SCHEMA_VERSION) is None
+            else None
+        )
+        if decode is None:
+            decoded = decoder.event(one)
+        else:
+            try:
+                decoded = decode(one.data)
+            except Exception:  # noqa: BLE001 - the decoder applies its policy
+                decoded = decoder.event(one)
         events: tuple[object, ...] = (decoded,)
         if kinds is None or type(decoded) not in kinds:
             if isinstance(decoded, Parts):
@@ -68,7 +93,7 @@ def fold_recorded(
                 state = apply(state, event)
             except Exception as error:
                 raise FoldError(
-                    kind.__name__, one.type, stream, one.version, one.position
+                    kind.__name__, one.type, stream.id, one.version, one.position
                 ) from error
             if state is None and not kind.may_be_none:
                 raise _missing_state(kind, one, event)

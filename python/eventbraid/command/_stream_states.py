@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from eventbraid.command._state_cache import EVENT_BYTES
-from eventbraid.command._stream_fold import stream_of
 from eventbraid.command._typing import has_slots
 from eventbraid.command._write import STATES
 from eventbraid.event._frozen import is_frozen_class
@@ -112,7 +111,10 @@ def _keep(
     state = found[1]
     try:
         if kind.has_state:
-            apply = stream_of(kind, stream).apply
+            # As `stream_of` does, but without its call.
+            typed = object.__new__(kind)
+            typed._id = stream
+            apply = typed.apply
             for event in events:
                 if type(event) not in kind.foldable and not _is_foldable(kind, event):
                     return None
@@ -120,7 +122,7 @@ def _keep(
             if state is None and not kind.may_be_none:
                 cache.drop(kind, stream)
                 return None
-        return cache.put(kind, stream, version, state, generation, size)
+        return cache.put(kind, stream, version, state, generation, size, found)
     except Exception:  # noqa: BLE001 - whatever the kind's author raises
         # The events are committed, so this execution has succeeded. The next command
         # reads them, and raises the error with their place in the log.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from eventbraid.command._port import reservations_of
 from eventbraid.command._waiter import ThreadWaiter
@@ -22,14 +22,57 @@ if TYPE_CHECKING:
     )
 
 
+class _Reads(Protocol):
+    """Reads of several streams with a limit."""
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> StreamsSnapshot: ...
+
+
+class _ReadingStore(Protocol):
+    """A store that has such reads."""
+
+    @property
+    def reads_before_append(self) -> _Reads: ...
+
+
+class _WholeReads:
+    """The reads of a store that has no limit: they return all events."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Store) -> None:
+        """Read a store."""
+        self._store = store
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position, without a limit."""
+        del limit
+        return self._store.read_streams(streams, at=at, after=after)
+
+
 class ThreadPort:
     """The operations of a store that blocks the calling thread."""
 
-    __slots__ = ("_store", "reservations")
+    __slots__ = ("_reads", "_store", "reservations")
 
     def __init__(self, store: Store) -> None:
         """Execute commands on a store whose methods block."""
         self._store = store
+        self._reads = _reads_of(store)
         self.reservations = reservations_of(store)
 
     async def append(
@@ -57,9 +100,10 @@ class ThreadPort:
         *,
         at: int | None = None,
         after: Mapping[str, int] | None = None,
+        limit: int | None = None,
     ) -> StreamsSnapshot:
         """Read several streams as of one position."""
-        return self._store.read_streams(streams, at=at, after=after)
+        return self._reads.read_streams(streams, at=at, after=after, limit=limit)
 
     async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
         """Return the events from one position to another, both included."""
@@ -83,3 +127,14 @@ class ThreadPort:
     def now(self) -> float:
         """Return the time of the monotonic clock."""
         return time.monotonic()
+
+
+def _reads_of(store: Store) -> _Reads:
+    """Return the reads of the store that have a limit, if there are any.
+
+    As for `LoopPort`, the attribute is looked up in the class: a test double may
+    forward missing attributes to another store.
+    """
+    if not hasattr(type(store), "reads_before_append"):
+        return _WholeReads(store)
+    return cast("_ReadingStore", store).reads_before_append

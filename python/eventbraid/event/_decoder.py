@@ -21,7 +21,7 @@ from eventbraid.event._registry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from eventbraid.store import RecordedEvent
 
@@ -146,6 +146,16 @@ class EventDecoder:
                 yield from expanded([one])
             else:
                 yield one
+
+    def current_decoders(self) -> Mapping[str, Callable[[bytes], object]]:
+        """Return the functions that decode bodies of version 1, by event type.
+
+        The types of which `event` has decoded an event are in it, as long as no class
+        is registered again.
+        """
+        if self._generation != self._registry.generation:
+            self._decoders, self._generation = {}, self._registry.generation
+        return self._decoders
 
     def event(self, recorded: RecordedEvent) -> object:
         """Return the typed event of a recorded event, or one of the classes of `PARTS`.

@@ -44,7 +44,8 @@ class LoopFace(Face):
 
         They let other tasks run only while they wait for the disk: the append after
         them is the checkpoint. A caller that doesn't append has to let other tasks run
-        by itself.
+        by itself. They have a limit, so that the caller can read long streams page by
+        page.
 
         Example:
             >>> import asyncio

@@ -1,4 +1,8 @@
-"""Reads of an event loop that leave their checkpoint to the append after them."""
+"""Reads for a caller that appends next, such as an executor of commands.
+
+Those of an event loop leave their checkpoint to the append after them. All of them have
+a limit, so that a caller can read long streams page by page.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class ReadsBeforeAppend(Protocol):
     An optional part of `AsyncStore`: a store whose class has a property
     ``reads_before_append`` is asked by the executors of commands for these reads
     instead of its own. Each own read of a store lets other tasks run, which costs a
-    command a turn of the event loop.
+    command a turn of the event loop, and returns all events at once.
 
     Example:
         >>> import asyncio
@@ -47,8 +51,21 @@ class ReadsBeforeAppend(Protocol):
         *,
         at: int | None = None,
         after: Mapping[str, int] | None = None,
+        limit: int | None = None,
     ) -> Awaitable[StreamsSnapshot]:
-        """Read several streams as of one position."""
+        """Read several streams as of one position.
+
+        Args:
+            streams: Their ids.
+            at: The position; the durable head if not given.
+            after: For some streams, the version up to which events are left out.
+            limit: The maximum number of events; all if not given. The result has the
+                first events of each stream, possibly none of the last ones, and fewer
+                events than the limit if they are large. If the version of a stream is
+                higher than that of its last event, the stream has more of them: the
+                next call reads these ``after`` that event and ``at`` the position of
+                the first result.
+        """
         ...
 
     def category_streams(
@@ -91,11 +108,12 @@ class NativeReads:
         *,
         at: int | None = None,
         after: Mapping[str, int] | None = None,
+        limit: int | None = None,
     ) -> StreamsSnapshot:
-        """Read several streams as of one position."""
+        """Read several streams as of one position; see `ReadsBeforeAppend`."""
         native = await self._handle.own_async()
         port = current_port()
-        found = native.read_streams_async(port.native, streams, at, after)
+        found = native.read_streams_async(port.native, streams, at, after, limit)
         if isinstance(found, int):
             found = unwrapped(await port.result(found), StreamsSnapshot)
         while found._fill():  # noqa: SLF001 - of the same layer
@@ -121,3 +139,24 @@ class NativeReads:
                 unwrapped(await port.result(found), tuple),
             )
         return CategoryStreams(*found)
+
+
+class BlockingReads:
+    """The reads of a store of the engine that block the calling thread."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Handle) -> None:
+        """Read the store of a handle."""
+        self._handle = handle
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position; see `ReadsBeforeAppend`."""
+        return self._handle.own().read_streams(streams, at, after, limit)

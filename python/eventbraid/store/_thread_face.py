@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._face import Face
 from eventbraid.store._paging import NAMES_A_PAGE
+from eventbraid.store._reads import BlockingReads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,22 @@ class ThreadFace(Face):
     """The part of `EventStore` that has no equal in `AsyncEventStore`."""
 
     __slots__ = ()
+
+    @property
+    def reads_before_append(self) -> BlockingReads:
+        """The reads for a caller that appends next, such as an executor of commands.
+
+        They have a limit, so that the caller can read long streams page by page.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([("a-1", "x", b""), ("a-1", "y", b"")])
+            ...     read = store.reads_before_append.read_streams(["a-1"], limit=1)
+            ...     read.versions, [recorded.type for recorded in read.events]
+            ({'a-1': 2}, ['x'])
+        """
+        return BlockingReads(self._handle)
 
     def as_async(self) -> AsyncEventStore:
         """Return the same open store for use in an event loop.
