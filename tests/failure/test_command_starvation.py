@@ -7,17 +7,22 @@ command's process.
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 import eventbraid as eb
+from eventbraid.command import _execution
+from eventbraid.command._execution import CONFLICTS_BEFORE_RESERVING
+from eventbraid.command._queue import StreamQueues
 from eventbraid.store._reservation import LONGEST_SECONDS
 from tests.commands import Account, AccountEvent, Deposited, Money, raw
 
@@ -143,3 +148,66 @@ def test_a_reservation_of_a_process_that_cannot_run_delays_no_append_for_long(
                 break
         else:
             pytest.fail(f"each append waited for the dead holder: {waits}")
+
+
+class Pay(eb.StatefulCommand[None, AccountEvent]):
+    account: eb.Declared[Account]
+    amount: int
+    interfere: Callable[[], object]
+
+    def initial(self): ...
+    def apply(self, state, recorded, /): ...
+    def decide(self, state, /):
+        self.interfere()
+        yield self.account.write(Deposited(Money(self.amount)))
+
+
+class ObservedQueues(StreamQueues):
+    """Records the threads that have joined a queue."""
+
+    __slots__ = ()
+    joined = threading.Event()
+
+    def join(self, stream, place, now):
+        seconds = super().join(stream, place, now)
+        if threading.current_thread() is not threading.main_thread():
+            self.joined.set()
+        return seconds
+
+
+def test_a_command_with_a_reservation_waits_for_no_turn_of_a_command_that_it_delays(
+    monkeypatch,
+):
+    """Both would wait until the reservation ends, which may take seconds.
+
+    The append of the second command waits for the reservation of the first, while the
+    second command has the turn.
+    """
+    # As long as it is for a command whose attempts take seconds.
+    monkeypatch.setattr(_execution, "TURN_SECONDS", 2 * SOON)
+    attempts = itertools.count(1)
+    last = CONFLICTS_BEFORE_RESERVING + 1
+
+    def disturb():
+        attempt = next(attempts)
+        if attempt == 1:
+            # The reservation lasts four times as long as the longest attempt.
+            time.sleep(0.5)
+        if attempt <= last:
+            store.append([raw(A, Deposited(Money(1)))])
+        if attempt == last:
+            # This attempt has the reservation, and a conflict all the same: the append
+            # of the other writer may have begun before the reservation.
+            other.start()
+            assert ObservedQueues.joined.wait(SOON)
+
+    with eb.open("memory:") as store:
+        executor = eb.Executor(store)
+        queues, _ = executor._engine._shared.get()
+        queues.__class__ = ObservedQueues
+        second = Pay(account=A, amount=200, interfere=lambda: None)
+        other = threading.Thread(target=executor.execute, args=[second])
+        executor.execute(Pay(account=A, amount=100, interfere=disturb))
+        other.join(SOON)
+        events = [eb.decode_event(one) for one in store.read_stream(A)]
+    assert [int(event.amount) for event in events] == [1] * last + [100, 200]

@@ -195,7 +195,8 @@ class Execution:
     async def _attempt_in_turn(self) -> Executed:
         turns = Turns(self._queues, self._port, TURN_SECONDS + 3 * self._longest)
         try:
-            await turns.take(self._contended, self._terms.give_up_at)
+            if not self._is_undisturbed():
+                await turns.take(self._contended, self._terms.give_up_at)
             self._refuse_late()
             await self._reserve_if_starving()
             with self._reservation.use() if self._reservation else nullcontext():
@@ -231,6 +232,16 @@ class Execution:
             await self._port.sleep(random.uniform(0.0005, 0.003))
         self._reservation = reserved
         self._reserved_until = self._port.now() + reserved.seconds
+
+    def _is_undisturbed(self) -> bool:
+        """Return whether other writers wait for this command.
+
+        It then takes no turn: the holder of a turn may be an append that waits for the
+        end of this reservation, and both would wait until it expires.
+        """
+        return self._reservation is not None and (
+            self._port.now() < self._reserved_until
+        )
 
     def _release(self) -> None:
         reservation, self._reservation = self._reservation, None
@@ -383,8 +394,7 @@ class Execution:
     async def _wait_before_retry(self, error: VersionConflict | OutcomeUnknown) -> None:
         name = self._command.__shape__.name
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
-        is_undisturbed = self._reservation and self._port.now() < self._reserved_until
-        delay = 0.0 if is_undisturbed else self._next_delay()
+        delay = 0.0 if self._is_undisturbed() else self._next_delay()
         resumed_at = self._port.now() + delay
         self._last = error
         self._refuse_late(resumed_at)
