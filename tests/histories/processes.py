@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,6 +24,9 @@ from tests.histories.program import Workload, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60.0
+STORE_PROGRAM = "tests.histories.program"
+
+Decode = Callable[[bytes], Iterable[Any]]
 EXIT_AFTER_FAILURE = 3
 """The exit code of a program that reports a failure of its store and does not reopen it."""
 
@@ -29,14 +34,24 @@ EXIT_AFTER_FAILURE = 3
 class StoreProcess:
     """One process."""
 
-    def __init__(self, workload: Workload, program: Path | None = None) -> None:
+    def __init__(
+        self,
+        workload: Any,
+        program: Path | None = None,
+        *,
+        module: str = STORE_PROGRAM,
+        decode: Decode = decoded,
+    ) -> None:
         """Start the process.
 
         Args:
             workload: The operations of the process.
-            program: The program that executes them; `None` is the Python program.
+            program: The program that executes them; `None` is the Python module.
+            module: The Python module that executes them.
+            decode: Decodes the lines of the program.
         """
-        command = [sys.executable, "-m", "tests.histories.program"]
+        command = [sys.executable, "-m", module]
+        self._decode = decode
         if program is not None:
             command = [str(program)]
         self.workload = workload
@@ -96,9 +111,9 @@ class StoreProcess:
             pipe.close()
         return code
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Any]:
         """Return the lines that the process has written so far."""
-        return list(decoded(b"".join(self._parts)))
+        return list(self._decode(b"".join(self._parts)))
 
     def errors(self) -> str:
         return b"".join(self._errors).decode(errors="replace")
@@ -123,12 +138,16 @@ class ProcessGroup:
     Attributes:
         workload: The workload of each process, without its name and seed.
         history: The operations of the processes that have ended.
+        module: The Python module that each process executes.
+        decode: Decodes the lines of the module.
         failed: Failures of the processes themselves.
         lines: The lines of each process that has ended.
     """
 
-    workload: Workload
-    history: History = field(default_factory=History)
+    workload: Any
+    history: Any = field(default_factory=History)
+    module: str = STORE_PROGRAM
+    decode: Decode = decoded
     failed: list[str] = field(default_factory=list)
     processes: list[StoreProcess] = field(default_factory=list)
     started: int = 0
@@ -143,7 +162,10 @@ class ProcessGroup:
             **changes,
         }
         process = StoreProcess(
-            msgspec.structs.replace(self.workload, **changes), program
+            msgspec.structs.replace(self.workload, **changes),
+            program,
+            module=self.module,
+            decode=self.decode,
         )
         self.processes.append(process)
         return process

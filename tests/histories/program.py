@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -36,7 +37,6 @@ from tests.histories.history import (
     Delivered,
     Expected,
     HeadRead,
-    Line,
     LogRead,
     Opened,
     SnapshotRead,
@@ -90,12 +90,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 class LineWriter:
     """Writes complete lines from any thread."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(
+        self, descriptor: int, encoder: Callable[[Any], bytes] = encode
+    ) -> None:
         self._descriptor = descriptor
+        self._encode = encoder
         self._lock = threading.Lock()
 
-    def write(self, line: Line) -> None:
-        data = encode(line) + b"\n"
+    def write(self, line: Any) -> None:
+        data = self._encode(line) + b"\n"
         with self._lock:
             while data:
                 data = data[os.write(self._descriptor, data) :]
