@@ -14,7 +14,10 @@ import pytest
 
 from eventbraid.cli.bench import (
     _append,
+    _cold_stream,
     _commands,
+    _hot_stream,
+    _order_event,
     _replay,
     _sagas,
 )
@@ -66,6 +69,30 @@ def test_sequential_commands(measured):
 
 def test_concurrent_commands(measured):
     measured(_commands.measure_concurrent_commands, lambda row: row.rate >= 5_000)
+
+
+def test_transfers(measured):
+    measured(_commands.measure_transfers)
+
+
+def test_hot_stream(measured):
+    measured(_hot_stream.measure_hot_stream)
+
+
+def test_hot_stream_of_processes(measured):
+    measured(_hot_stream.measure_hot_processes)
+
+
+def test_first_command(measured):
+    measured(_cold_stream.measure_first_command)
+
+
+def test_memory_of_states(measured):
+    measured(_cold_stream.measure_cache_memory)
+
+
+def test_order_event(measured):
+    measured(_order_event.measure_order_event)
 
 
 def test_sagas(measured):

@@ -31,6 +31,13 @@ _KEYS = (
     "tasks",
     "replay",
     "open",
+    "concurrent",
+    "transfers",
+    "hot",
+    "hot-processes",
+    "first",
+    "cache",
+    "codec",
 )
 
 
@@ -49,7 +56,7 @@ class _Done:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=2),
-    default=90.0,
+    default=140.0,
     show_default=True,
     help="The approximate duration of all measurements together.",
 )
@@ -66,8 +73,8 @@ def bench(
 ) -> Exit:
     """Measure durable work on this machine, beside baselines of the same run.
 
-    Each row alternates with a raw write and fdatasync of the same bytes, or with
-    sqlite3, on the disk that holds DIRECTORY (by default the current one), and is
+    Most rows alternate with a raw write and fdatasync of the same bytes, or with
+    sqlite3, on the disk that holds DIRECTORY (by default the current one). Each row is
     compared with its target. Four rows are shown beside the numbers that EventCore, the
     Rust library whose model Eventbraid follows, states in its documents. The stores are
     created in a new directory there, which is removed at the end.

@@ -12,7 +12,17 @@ from eventbraid.cli.bench._append import (
     measure_tasks,
     measure_threads,
 )
-from eventbraid.cli.bench._commands import measure_commands
+from eventbraid.cli.bench._cold_stream import (
+    measure_cache_memory,
+    measure_first_command,
+)
+from eventbraid.cli.bench._commands import (
+    measure_commands,
+    measure_concurrent_commands,
+    measure_transfers,
+)
+from eventbraid.cli.bench._hot_stream import measure_hot_processes, measure_hot_stream
+from eventbraid.cli.bench._order_event import measure_order_event
 from eventbraid.cli.bench._replay import measure_opening, measure_replay
 from eventbraid.cli.bench._sagas import measure_compensation, measure_sagas
 
@@ -87,10 +97,17 @@ ROWS = (
     Row("tasks", "256 asyncio tasks", measure_tasks, 7),
     Row("replay", "replay", measure_replay, 8),
     Row("open", "open", measure_opening, 8),
+    Row("concurrent", "128 tasks, one stream each", measure_concurrent_commands, 7),
+    Row("transfers", "128 tasks, two streams each", measure_transfers, 7),
+    Row("hot", "64 tasks, one stream", measure_hot_stream, 7),
+    Row("hot-processes", "3 processes, one stream", measure_hot_processes, 7),
+    Row("first", "first command", measure_first_command, 10),
+    Row("cache", "memory of states", measure_cache_memory, 3),
+    Row("codec", "order event", measure_order_event, 3),
 )
 
 # Seconds beyond a row's share: the events to replay and to open are written first.
-_PREPARATION = {"replay": 9.0, "open": 8.0}
+_PREPARATION = {"replay": 9.0, "open": 8.0, "hot-processes": 2.0, "first": 2.0}
 
 
 def chosen(keys: Collection[str]) -> list[Row]:
