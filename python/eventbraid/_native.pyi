@@ -11,7 +11,7 @@ Every method of `Store` raises `StoreClosed` after the store was closed, and in 
 child of the process that opened it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self, final
 from uuid import UUID
@@ -256,6 +256,26 @@ class Appended:
     def __getnewargs__(
         self,
     ) -> tuple[int | None, int | None, dict[str, int], bool]: ...
+
+@final
+class PendingAppend:
+    """An append on which later appends may build before its outcome is known.
+
+    An append that builds on others is refused with `VersionConflict` unless all of them
+    were accepted before it. Each object belongs to one append of one session, without
+    an idempotency key.
+
+    Args:
+        builds_on: The appends on which this one builds.
+    """
+
+    def __new__(cls, builds_on: Sequence[PendingAppend] = ..., /) -> PendingAppend: ...
+    @property
+    def is_durable(self) -> bool:
+        """Whether the append was committed and is durable."""
+    @property
+    def is_refused(self) -> bool:
+        """Whether the append failed, or its outcome is unknown."""
 
 @final
 class StreamsSnapshot:
@@ -524,6 +544,7 @@ class Store:
         content: bytes | None = None,
         reservation: int = 0,
         expect_categories: Mapping[str, int | StreamCondition] | None = None,
+        pending: PendingAppend | None = None,
     ) -> Appended:
         """Append events and wait until they are durable.
 
@@ -534,6 +555,8 @@ class Store:
             content: The content of the key; the events and expectations if not given.
             reservation: The reservation under which the append is made; 0 for none.
             expect_categories: The expected version or condition of each category.
+            pending: Lets other appends build on this one, and names those on which it
+                builds.
 
         Raises:
             IdempotencyMismatch: If the key was used before with other content.
@@ -556,6 +579,7 @@ class Store:
         content: bytes | None = None,
         reservation: int = 0,
         expect_categories: Mapping[str, int | StreamCondition] | None = None,
+        pending: PendingAppend | None = None,
     ) -> int:
         """Like `append`; `Appended` arrives at the port. Bad input raises at once."""
     def reserve(

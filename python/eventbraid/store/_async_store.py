@@ -15,6 +15,7 @@ from eventbraid.store._coroutine import ASYNC
 from eventbraid.store._current_port import current_port
 from eventbraid.store._loop_face import LoopFace
 from eventbraid.store._paging import Paging, checked_listing
+from eventbraid.store._pending_append import used_pending_append
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -145,6 +146,7 @@ class AsyncEventStore(LoopFace):
                     content,
                     reservation,
                     expect_categories,
+                    used_pending_append(),
                 )
             except BaseException as error:
                 # A signal handler runs as soon as the native call has returned.
@@ -164,6 +166,7 @@ class AsyncEventStore(LoopFace):
                 content,
                 reservation,
                 expect_categories,
+                used_pending_append(),
             )
             result = await port.result(token)
             return unwrapped(result, Appended)

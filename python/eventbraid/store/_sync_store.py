@@ -13,6 +13,7 @@ from eventbraid.store._category import (
     checked_bounds,
 )
 from eventbraid.store._paging import Paging, checked_listing
+from eventbraid.store._pending_append import used_pending_append
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -136,6 +137,7 @@ class EventStore(ThreadFace):
                 content,
                 reservation,
                 expect_categories,
+                used_pending_append(),
             )
         except BaseException as error:
             # A signal handler runs as soon as the native call has returned.

@@ -14,6 +14,7 @@ use crate::completion::Promise;
 use crate::error::{Conditions, append_exception, exception, invalid};
 use crate::interrupt;
 use crate::new_event::NewEvent;
+use crate::pending_append::PendingAppend;
 use crate::text::{argument_text, bytes, carried_metadata, string, type_name, utf8, wrong_type};
 
 /// The minimum size in bytes for which encoding detaches from the interpreter. Below it, encoding
@@ -29,6 +30,8 @@ pub(crate) struct Arguments<'a, 'py> {
     /// The reservation under which the append is made; 0 if none.
     pub(crate) reservation: u64,
     pub(crate) expect_categories: Option<&'a Bound<'py, PyAny>>,
+    /// The part of the append on which others may build, if any.
+    pub(crate) pending: Option<&'a PendingAppend>,
 }
 
 thread_local! {
@@ -93,12 +96,13 @@ fn append_and_wait(
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
-    let reservation = arguments.reservation;
+    let (reservation, link) = (arguments.reservation, arguments.pending);
     // Detach from the interpreter once, from the first encoded byte to the result. With many
     // threads, each return to Python means another wait for the GIL.
-    let pending = arguments
-        .with_append(|append| Ok(py.detach(|| PendingAppend::begin(store, append, reservation))))?;
-    let PendingAppend {
+    let pending = arguments.with_append(|append| {
+        Ok(py.detach(|| QueuedAppend::begin(store, append, reservation, link)))
+    })?;
+    let QueuedAppend {
         ticket,
         intent,
         answer,
@@ -152,22 +156,35 @@ fn submit(
             Err(error) => Err(intent.raised(py, error)),
         });
     };
-    store.submit(prepared.under(arguments.reservation), Box::new(answer));
+    let prepared = linked(prepared, arguments.pending).under(arguments.reservation);
+    store.submit(prepared, Box::new(answer));
     Ok(token)
 }
 
+fn linked(prepared: Prepared, link: Option<&PendingAppend>) -> Prepared {
+    match link {
+        Some(pending) => pending.link(prepared),
+        None => prepared,
+    }
+}
+
 /// An append that was queued.
-struct PendingAppend {
+struct QueuedAppend {
     ticket: Ticket,
     intent: Intent,
     /// The result, if it arrived within the first slice of the wait.
     answer: Option<Result<engine::Appended, Error>>,
 }
 
-impl PendingAppend {
+impl QueuedAppend {
     /// Encode and queue an append, and wait one slice for its result.
-    fn begin(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
-        let prepared = prepare(append)?.under(reservation);
+    fn begin(
+        store: &engine::Store,
+        append: &Append<'_>,
+        reservation: u64,
+        link: Option<&PendingAppend>,
+    ) -> Result<Self, Error> {
+        let prepared = linked(prepare(append)?, link).under(reservation);
         let intent = Intent::of(append, &prepared);
         let ticket = store.begin(prepared)?;
         let answer = ticket.wait(interrupt::SLICE);

@@ -25,6 +25,7 @@ mod new_event;
 mod once;
 mod open_request;
 mod page;
+mod pending_append;
 mod query;
 mod read;
 mod reader_pool;
@@ -59,6 +60,8 @@ mod _native {
     use crate::new_event::{NewEvent, system_event, traced_event};
     #[pymodule_export]
     use crate::page::Page;
+    #[pymodule_export]
+    use crate::pending_append::PendingAppend;
     #[pymodule_export]
     use crate::query::Query;
     #[pymodule_export]

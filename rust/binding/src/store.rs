@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
 use crate::open_request::{Location, OpenRequest, Options};
+use crate::pending_append::PendingAppend;
 use crate::query::{PageBounds, Query};
 use crate::read::{CategoryRead, CommittedRead, PageRead, Read, SnapshotRead};
 use crate::report;
@@ -68,7 +69,7 @@ impl Store {
     /// Append events and wait until they are durable.
     #[pyo3(signature = (
         events, expect=None, idempotency_key=None, content=None, reservation=0,
-        expect_categories=None,
+        expect_categories=None, pending=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "an append has so many facts")]
     fn append(
@@ -80,6 +81,7 @@ impl Store {
         content: Option<&[u8]>,
         reservation: u64,
         expect_categories: Option<&Bound<'_, PyAny>>,
+        pending: Option<&Bound<'_, PendingAppend>>,
     ) -> PyResult<Appended> {
         let arguments = Arguments {
             events,
@@ -88,6 +90,7 @@ impl Store {
             content,
             reservation,
             expect_categories,
+            pending: pending.map(Bound::get),
         };
         append::append(py, &self.engine.store()?, &arguments)
     }
@@ -95,7 +98,7 @@ impl Store {
     /// Like `append`; `Appended` arrives at the port. Bad input raises at once.
     #[pyo3(signature = (
         port, events, expect=None, idempotency_key=None, content=None, reservation=0,
-        expect_categories=None,
+        expect_categories=None, pending=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "an append has so many facts")]
     fn append_async(
@@ -108,6 +111,7 @@ impl Store {
         content: Option<&[u8]>,
         reservation: u64,
         expect_categories: Option<&Bound<'_, PyAny>>,
+        pending: Option<&Bound<'_, PendingAppend>>,
     ) -> PyResult<u64> {
         let arguments = Arguments {
             events,
@@ -116,6 +120,7 @@ impl Store {
             content,
             reservation,
             expect_categories,
+            pending: pending.map(Bound::get),
         };
         append::append_async(py, &self.engine.store()?, port.promise(), &arguments)
     }

@@ -61,7 +61,7 @@ pub mod vfs;
 mod watch;
 
 pub use append::{Append, Appended, EventInput, Expectation};
-pub use commit::{Prepared, Ticket, prepare};
+pub use commit::{PendingAppend, Prepared, Ticket, prepare};
 pub use coord::{LONGEST_RESERVATION, Session};
 pub use error::{ConflictedCategory, ConflictedStream, Error, Result};
 pub use filter::{Filter, OwnedFilter};

@@ -5,6 +5,7 @@
 //! | `prepare` | the work that needs no lock, done in the caller's thread |
 //! | `append_limits` | the maximum sizes of one append |
 //! | `request`, `answer` | queued appends and their answers |
+//! | `pending` | appends that build on appends whose outcome isn't known yet |
 //! | `queue`, `deferred_appends` | appends that wait to be written, or for the end of a reservation |
 //! | `concurrent_batches` | how many threads commit at a time, and when one more begins |
 //! | `shared_writer` | the write lock, among threads and among sessions |
@@ -30,6 +31,7 @@ mod deferred_appends;
 mod follow;
 mod idle_marker;
 mod notification_listener;
+mod pending;
 mod plan;
 mod poison;
 mod preallocation;
@@ -45,6 +47,7 @@ mod write_phase;
 mod written_log;
 
 pub(crate) use committer::{Committer, StartingPoint};
+pub use pending::PendingAppend;
 pub use prepare::{Prepared, prepare};
 pub use request::Ticket;
 pub(crate) use request::{AnswerCallback, Request};

@@ -159,13 +159,19 @@ impl PlannedBatch {
 
     /// Split the batch after a failed write. Return the appends that had frames, refused with
     /// `error`, and the other requests. The other requests have to be validated again, because
-    /// their decisions may depend on frames that were not written.
+    /// their decisions may depend on frames that were not written. The caller holds the write lock,
+    /// so no append can build on one of these frames before it is refused.
     pub(super) fn refuse(self, error: &Error) -> (Vec<(Request, Answer)>, Vec<Request>) {
         let (written, others): (Vec<_>, Vec<_>) = self
             .answers
             .into_iter()
             .partition(|(_, answer)| matches!(answer, Answer::Written(_)));
-        let refuse = |(request, _)| (request, Answer::Unwritten(Err(error.clone())));
+        let refuse = |(request, _): (Request, Answer)| {
+            if let Some(pending) = &request.prepared.pending {
+                pending.refuse();
+            }
+            (request, Answer::Unwritten(Err(error.clone())))
+        };
         (
             written.into_iter().map(refuse).collect(),
             others.into_iter().map(|(request, _)| request).collect(),

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 
 use super::append_limits;
+use super::pending::PendingAppend;
 use crate::append::{Append, EventInput, Expectation, append_digest, content_digest};
 use crate::error::{Error, Result};
 use crate::frame::{self, Encoder, EncoderEvent, FrameBytes};
@@ -25,6 +26,10 @@ pub struct Prepared {
     pub(crate) ordinals: Vec<u32>,
     /// The id of the reservation that the append is made under, or 0 for none.
     pub(crate) reservation: u64,
+    /// What other appends have to know of this one, if any of them may build on it.
+    pub(crate) pending: Option<PendingAppend>,
+    /// The appends that this one builds on.
+    pub(crate) builds_on: Vec<PendingAppend>,
     event_ids: Vec<[u8; 16]>,
 }
 
@@ -93,6 +98,8 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
         categories,
         key,
         reservation: 0,
+        pending: None,
+        builds_on: Vec::new(),
         event_ids,
     })
 }
@@ -110,7 +117,23 @@ impl Prepared {
         self
     }
 
-    /// Set the hashes of the names of streams and categories, and of the key. Each store has its own hasher.
+    /// Let other appends of this session build on this one.
+    #[must_use]
+    pub fn as_pending(mut self, pending: PendingAppend) -> Self {
+        self.pending = Some(pending);
+        self
+    }
+
+    /// Accept the append only if all of these appends were accepted before. Otherwise the result is
+    /// [`Error::VersionConflict`], even if the streams have the expected versions.
+    #[must_use]
+    pub fn building_on(mut self, builds_on: Vec<PendingAppend>) -> Self {
+        self.builds_on = builds_on;
+        self
+    }
+
+    /// Set the hashes of the names of streams and categories, and of the key. Each store has its own
+    /// hasher.
     pub(crate) fn bind(&mut self, hasher: &NameHasher) {
         for stream in &mut self.streams {
             stream.hash = hasher.stream(&stream.name);
@@ -139,6 +162,8 @@ impl Prepared {
             key: None,
             ordinals: Vec::new(),
             reservation: 0,
+            pending: None,
+            builds_on: Vec::new(),
             event_ids: Vec::new(),
         }
     }

@@ -40,6 +40,13 @@ impl Request {
     /// appends of all callers. The panic hook has already reported it.
     fn call(&mut self, result: Result<Appended>) {
         if let Some(done) = self.done.take() {
+            // Before the callback: its caller may begin an append that builds on this one.
+            if let Some(pending) = &self.prepared.pending {
+                match &result {
+                    Ok(_) => pending.note_durable(),
+                    Err(_) => pending.refuse(),
+                }
+            }
             let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));
         }
     }

@@ -3,8 +3,9 @@
 
 use hashbrown::HashMap;
 
-use super::prepare::Prepared;
-use crate::append::Appended;
+use super::pending::PendingAppend;
+use super::prepare::{Prepared, PreparedStream};
+use crate::append::{Appended, Expectation};
 use crate::error::{ConflictedCategory, ConflictedStream, Error};
 use crate::frame::FrameView;
 use crate::index::{FrameEntry, Index, MemoryIndex};
@@ -218,20 +219,15 @@ impl ValidationState<'_> {
         if let Some(decision) = self.decide_by_key(prepared) {
             return decision;
         }
-        let failures: Vec<_> = prepared
-            .streams
-            .iter()
-            .filter_map(|stream| {
-                let actual = self.version(stream.hash);
-                (!stream.expectation.holds(actual)).then(|| ConflictedStream {
-                    stream: stream.name.to_string(),
-                    expected: stream.expectation,
-                    actual,
-                })
-            })
-            .collect();
+        let mut failures = self.conflicts(prepared, |expected, actual| !expected.holds(actual));
         let categories = self.failing_categories(prepared);
-        if !failures.is_empty() || !categories.is_empty() {
+        let builds_on_accepted = prepared.builds_on.iter().all(PendingAppend::is_accepted);
+        if !builds_on_accepted && failures.is_empty() {
+            // The versions are right by chance: other events took the place of those of the refused
+            // append.
+            failures = self.conflicts(prepared, |expected, _| expected != Expectation::Any);
+        }
+        if !failures.is_empty() || !categories.is_empty() || !builds_on_accepted {
             return Decision::Refuse(Error::VersionConflict {
                 failures,
                 categories,
@@ -261,6 +257,23 @@ impl ValidationState<'_> {
             })
         });
         failing.collect()
+    }
+
+    /// Return the streams whose expected and actual versions are selected.
+    fn conflicts(
+        &self,
+        prepared: &Prepared,
+        is_conflict: impl Fn(Expectation, u64) -> bool,
+    ) -> Vec<ConflictedStream> {
+        let conflict = |stream: &PreparedStream| {
+            let actual = self.version(stream.hash);
+            is_conflict(stream.expectation, actual).then(|| ConflictedStream {
+                stream: stream.name.to_string(),
+                expected: stream.expectation,
+                actual,
+            })
+        };
+        prepared.streams.iter().filter_map(conflict).collect()
     }
 
     fn decide_by_key(&self, prepared: &Prepared) -> Option<Decision> {
@@ -337,7 +350,7 @@ impl ValidationState<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::append::{Append, EventInput, Expectation};
+    use crate::append::{Append, EventInput};
     use crate::commit::prepare;
     use crate::index::MemoryIndex;
 

@@ -144,6 +144,9 @@ impl WritePhase {
                     self.roll(writer, length)?;
                     plan.restart(&writer.tail);
                 }
+                if let Some(pending) = &prepared.pending {
+                    pending.accept();
+                }
                 Answer::Written(plan.add(prepared, &base_versions))
             }
             Decision::Checked(appended) => Answer::Unwritten(Ok(appended)),
