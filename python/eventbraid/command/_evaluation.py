@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from eventbraid.command._any_command import AnyCommand
-    from eventbraid.command._state_cache import Kind, States
+    from eventbraid.command._cached_state import Kind, States
     from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.command._stream import Stream
     from eventbraid.event import EventRegistry, Recorded

@@ -16,6 +16,7 @@ from eventbraid.command._provenance import (
     mark_raised_by_command,
 )
 from eventbraid.command._queue import TURN_SECONDS, Turns
+from eventbraid.command._shared_reservation import SharedReservation
 from eventbraid.errors import (
     DeadlineExceeded,
     EventbraidError,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
     from eventbraid.event import EventDecoder
-    from eventbraid.store import Appended, Expectation, StreamReservation
+    from eventbraid.store import Appended, Expectation
 
 CONFLICTS_BEFORE_RESERVING = 3
 """The number of conflicts after which a command reserves its streams, so that the
@@ -88,7 +89,6 @@ class Execution:
         "_queues",
         "_reading",
         "_reservation",
-        "_reserved_until",
         "_retry",
         "_terms",
         "_turns",
@@ -124,8 +124,7 @@ class Execution:
         self._is_committed = False
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
-        self._reservation: StreamReservation | None = None
-        self._reserved_until = 0.0
+        self._reservation: SharedReservation | None = None
         self._decoder = decoder
         self._reading = reading
         self._turns: Turns | None = None
@@ -144,13 +143,16 @@ class Execution:
             # commands that wait for it then find the state in the cache.
             self._contended.update(dict.fromkeys(self._reading.cold_streams(), True))
             while True:
+                is_in_turn = self._is_contended()
                 try:
-                    if self._is_contended():
+                    if is_in_turn:
                         return await self._attempt_in_turn()
                     return await self._attempt(None)
                 except VersionConflict as conflict:
                     self._note_duration()
                     self._raise_foreign(conflict)
+                    if is_in_turn:
+                        self._note_others(conflict)
                     self._reading.note_conflict(conflict)
                     await self._wait_before_retry(conflict)
                 except OutcomeUnknown as unknown:
@@ -168,8 +170,7 @@ class Execution:
                     self._mark_doubt(error)
                     raise
         finally:
-            if self._reservation:
-                self._release()
+            self._leave_reservation()
             # The tracebacks of these errors refer to this object. The reference cycle
             # would keep all events in memory until the garbage collector runs.
             self._last = self._doubt = None
@@ -184,9 +185,17 @@ class Execution:
 
     def _is_contended(self) -> bool:
         """Return whether an attempt has to wait for its turn on a stream."""
-        for stream in self._queues.contended(self._reading.kinds):
+        kinds, queues = self._reading.kinds, self._queues
+        for stream in queues.contended(kinds):
+            self._contended.setdefault(stream, True)
+        for stream in queues.reservations.written_by_others(kinds, self._began):
             self._contended.setdefault(stream, True)
         return bool(self._contended)
+
+    def _note_others(self, conflict: VersionConflict) -> None:
+        """Note which streams other processes write, as those of this one take turns."""
+        streams = [one.stream for one in conflict.failures]
+        self._queues.reservations.note_others(streams, self._port.now())
 
     def _note_duration(self) -> None:
         """Note the duration of a failed attempt; successful attempts read no clock."""
@@ -211,27 +220,34 @@ class Execution:
         """Reserve the streams after some conflicts, so that other writers wait.
 
         The reservation is kept for further attempts, because another writer's append
-        may have been in progress when the reservation began. If another command holds a
-        reservation, this one waits for it no longer than a turn lasts, because that
-        command may be unable to continue.
+        may have been in progress when the reservation began. Other commands of the
+        process use it, too. If another process holds a reservation, the command waits
+        for it no longer than a turn lasts, because that process may be unable to
+        continue.
         """
-        reservations = self._port.reservations
-        if reservations is None:
+        reservations, shared = self._port.reservations, self._queues.reservations
+        if reservations is None or self._is_undisturbed():
             return
+        now = self._port.now()
+        self._leave_reservation()
+        self._reservation = shared.join(self._contended, now)
         is_last_attempt = not self._retry.allows_another(self._attempts + 1)
-        is_early = self._attempts < CONFLICTS_BEFORE_RESERVING and not is_last_attempt
-        if not self._attempts or is_early or self._port.now() < self._reserved_until:
+        is_starving = self._attempts >= CONFLICTS_BEFORE_RESERVING or (
+            self._attempts and is_last_attempt
+        )
+        if self._reservation or not (
+            is_starving or shared.written_by_others(self._contended, now)
+        ):
             return
-        self._release()
         streams = sorted(self._contended)
         lasts = RESERVATION_SECONDS + 4 * self._longest
-        until = min(self._port.now() + TURN_SECONDS, self._terms.give_up_at)
+        until = min(now + TURN_SECONDS, self._terms.give_up_at)
         while (reserved := reservations.reserve(streams, lasts)) is None:
             if self._port.now() >= until:
                 return
             await self._port.sleep(random.uniform(0.0005, 0.003))
-        self._reservation = reserved
-        self._reserved_until = self._port.now() + reserved.seconds
+        self._reservation = SharedReservation(reserved, streams, self._port.now())
+        shared.share(self._reservation)
 
     def _is_undisturbed(self) -> bool:
         """Return whether other writers wait for this command.
@@ -239,15 +255,13 @@ class Execution:
         It then takes no turn: the holder of a turn may be an append that waits for the
         end of this reservation, and both would wait until it expires.
         """
-        return self._reservation is not None and (
-            self._port.now() < self._reserved_until
-        )
+        reservation = self._reservation
+        return reservation is not None and self._port.now() < reservation.expires_at
 
-    def _release(self) -> None:
+    def _leave_reservation(self) -> None:
         reservation, self._reservation = self._reservation, None
-        self._reserved_until = 0.0
         if reservation is not None:
-            reservation.release()
+            self._queues.reservations.leave(reservation)
 
     async def _attempt(self, states: SharedStates | None) -> Executed:
         self._attempts += 1
@@ -265,12 +279,19 @@ class Execution:
         if not decision.encoded and not expect and key is None:
             await port.checkpoint()
             return self._checked_nothing()
-        appended = await port.append(
-            decision.encoded,
-            expect=expect,
-            idempotency_key=key,
-            content=self._content,
-        )
+        turns = self._turns
+        link = reading.link(port, decision, key, turns.awaited() if turns else ())
+        with link or nullcontext():
+            if turns and link and link.is_published:
+                # The next command can decide on the states of this one, and build its
+                # append on this one.
+                turns.give_back()
+            appended = await port.append(
+                decision.encoded,
+                expect=expect,
+                idempotency_key=key,
+                content=self._content,
+            )
         # If the append itself is interrupted, the store marks the exception.
         self._is_committed = True
         if appended.replayed:

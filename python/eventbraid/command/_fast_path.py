@@ -15,18 +15,19 @@ from eventbraid.command._executed import Executed
 from eventbraid.command._immutable import is_immutable
 from eventbraid.command._snapshots import save_snapshots
 from eventbraid.command._stream_fold import fold_events
-from eventbraid.command._stream_states import keep_states
+from eventbraid.command._stream_states import fold_decision, keep_states
 from eventbraid.command._write import STATES
 from eventbraid.errors import VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from eventbraid.command._cached_state import Kind, States
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
-    from eventbraid.command._state_cache import Kind, StateCache, States
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import EventDecoder
     from eventbraid.store import RecordedEvent
@@ -96,7 +97,8 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
         else:
             of_kind[stream] = found
             versions[stream] = found[0]
-    if queues.contended(kinds):
+    if queues.contended(kinds) or not cache.pending.contended.keys().isdisjoint(kinds):
+        # On contended streams, the append is linked to those before it.
         return None
     loading = cache.loading
     for stream, kind in missing.items():
@@ -132,7 +134,8 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
     except VersionConflict as conflict:
         return FailedAttempt(conflict, decision, versions)
     try:
-        due = keep_states(cache, generation, states, decision, appended)
+        folded = fold_decision(cache, states, decision)
+        due = keep_states(cache, generation, folded, appended)
         if due:
             await save_snapshots(port, due, decoder.registry)
         return Executed(

@@ -42,15 +42,16 @@ from eventbraid.domain._annotation import is_defined_again
 from eventbraid.errors import EventDecodeError, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from eventbraid.command._cached_state import CachedState, Kind, States
     from eventbraid.command._decision import Decision
     from eventbraid.command._discovery import DiscoveryBounds
     from eventbraid.command._memory import CachedEvents, EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates, StateKey
-    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.command._stateful_command import StatefulCommand
     from eventbraid.command._stream import Stream
     from eventbraid.command._typing import EventKinds
@@ -194,6 +195,15 @@ class FoldReading(Generic[S]):
 
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Do nothing: the next attempt reads all streams."""
+
+    def link(
+        self,
+        port: Port,
+        decision: Decision,
+        key: str | None,
+        awaited: Collection[str],
+    ) -> None:
+        """Return None: the command reads durable events."""
 
     async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Do nothing: the state depends on the command."""

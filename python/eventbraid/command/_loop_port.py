@@ -10,6 +10,7 @@ import anyio
 from eventbraid.command._port import reservations_of
 from eventbraid.command._waiter import TaskWaiter
 from eventbraid.store._current_port import current_port
+from eventbraid.store._pending_append import links_appends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -72,12 +73,13 @@ class _WholeReads:
 class LoopPort:
     """The operations of a store that is awaited."""
 
-    __slots__ = ("_reads", "_store", "reservations")
+    __slots__ = ("_reads", "_store", "links_appends", "reservations")
 
     def __init__(self, store: AsyncStore) -> None:
         """Execute commands on a store whose methods are awaited."""
         self._store = store
         self._reads = _reads_of(store)
+        self.links_appends = links_appends(store)
         self.reservations = reservations_of(store)
 
     def append(

@@ -30,6 +30,11 @@ class Port(Protocol):
     """The operations that an execution needs."""
 
     @property
+    def links_appends(self) -> bool:
+        """Whether an append can build on one whose outcome isn't known yet."""
+        ...
+
+    @property
     def reservations(self) -> StreamReservations | None:
         """The reservations of the store; None if it has none."""
         ...

@@ -24,6 +24,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from eventbraid.command._shared_reservation import SharedReservations
 from eventbraid.store._fork import PerProcess
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ class StreamQueue:
         """Whether a command in the queue writes to the stream."""
         return self._writers > 0
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a command waits for the turn."""
+        return bool(self._waiting)
+
     def is_held_by(self, runners: tuple[object, ...]) -> bool:
         """Return whether a holder of the turn runs in one of these threads or loops."""
         return any(place.waiter.runner in runners for place in self._holders)
@@ -219,10 +225,11 @@ class StreamQueue:
 class StreamQueues:
     """The queues of one store, shared by all of its executors and all threads."""
 
-    __slots__ = ("__weakref__", "_lock", "_queues")
+    __slots__ = ("__weakref__", "_lock", "_queues", "reservations")
 
     def __init__(self) -> None:
         """Begin without queues."""
+        self.reservations = SharedReservations()
         self._lock = threading.Lock()
         self._queues: dict[str, StreamQueue] = {}
 
@@ -259,6 +266,12 @@ class StreamQueues:
         with self._lock:
             queue = self._queues.get(stream)
             return {} if queue is None else queue.states
+
+    def is_awaited(self, stream: str) -> bool:
+        """Return whether a command waits for the turn on a stream."""
+        with self._lock:
+            queue = self._queues.get(stream)
+            return queue is not None and queue.is_awaited
 
     def check(self, stream: str, place: Place, now: float) -> bool:
         """Remove holders whose turn is over; return whether the place remains."""
@@ -381,6 +394,10 @@ class Turns:
     def states(self) -> SharedStates:
         """Return the shared states of the first stream's queue."""
         return self._queues.states(self._taken[0][0]) if self._taken else {}
+
+    def awaited(self) -> list[str]:
+        """Return the streams for whose turns other commands wait."""
+        return [one for one, _ in self._taken if self._queues.is_awaited(one)]
 
     def give_back(self) -> None:
         """Leave all queues."""

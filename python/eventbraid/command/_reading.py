@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from eventbraid.command._command_base import CommandBase
     from eventbraid.command._decision import Decision
+    from eventbraid.command._linked_append import LinkedAppend
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._typing import EventKinds
@@ -66,6 +67,26 @@ class Reading(Protocol):
 
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Note the conflict of an attempt, for the next read."""
+        ...
+
+    def link(
+        self,
+        port: Port,
+        decision: Decision,
+        key: str | None,
+        awaited: Collection[str],
+    ) -> LinkedAppend | None:
+        """Link the append to others of the process whose outcome isn't known yet.
+
+        Args:
+            port: The operations of the store.
+            decision: What is appended.
+            key: The idempotency key of the append.
+            awaited: Streams for which other commands of the process wait.
+
+        Returns:
+            The block in which to append; None if the append stands for itself.
+        """
         ...
 
     async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:

@@ -9,8 +9,8 @@ from eventbraid._logging import COMMAND
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from eventbraid.command._cached_state import CachedState, Kind
     from eventbraid.command._port import Port
-    from eventbraid.command._state_cache import CachedState, Kind
     from eventbraid.command._stream_states import DueSnapshot
     from eventbraid.event import EventRegistry
 

@@ -21,23 +21,18 @@ import threading
 import types
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from eventbraid.command._immutable import is_always_immutable, is_immutable
+from eventbraid.command._pending_states import PendingStates
 from eventbraid.store._fork import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from eventbraid.command._stream import Stream
+    from eventbraid.command._cached_state import CachedState, Kind, States
     from eventbraid.event import EventDecoder, EventRegistry
 
-    Kind: TypeAlias = type[Stream[Any, Any]]
-    States: TypeAlias = "dict[Kind, dict[str, CachedState]]"
-
-CachedState: TypeAlias = tuple[int, Any, bool, int, int]
-"""A version of a stream; the state at this version; whether the state is immutable, so
-that it is shared; the estimated size of the entry; and the size that was measured."""
 
 ENTRY_BYTES = 300
 """The bytes of an entry besides its state: the stream's id, the tuple, the version, and
@@ -73,6 +68,7 @@ class StateCache:
         "_young",
         "limit",
         "loading",
+        "pending",
         "registry",
         "saves_snapshots",
     )
@@ -98,6 +94,8 @@ class StateCache:
         # The streams that a command of this process reads from their beginning. Others
         # wait for it: without this, each command of a herd would fold a long stream.
         self.loading: set[tuple[Kind, str]] = set()
+        # The states of contended streams after appends that aren't durable yet.
+        self.pending = PendingStates()
         self.registry = registry
         # The states of long streams that were folded only in part: by a command that
         # hasn't finished, or that was cancelled. They are no states to decide on, so
@@ -297,6 +295,7 @@ class StateCache:
             self._young, self._old = {}, {}
             self._progress = {}
             self._size = 0
+        self.pending.clear()
 
     def _estimated(self, kind: Kind, stream: str, added: int) -> tuple[int, int]:
         """Return the size of a state that grew by some events, and its last measure.

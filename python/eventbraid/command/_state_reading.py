@@ -17,20 +17,23 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._discovery import discovery_limit, requests
+from eventbraid.command._linked_append import LinkedAppend
 from eventbraid.command._reading import declared_kinds, joined
 from eventbraid.command._snapshots import save_snapshots
 from eventbraid.command._stream_loading import StateLoader
-from eventbraid.command._stream_states import keep_states, with_states
+from eventbraid.command._stream_states import fold_decision, keep_states, with_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from eventbraid._native import PendingAppend
+    from eventbraid.command._cached_state import CachedState, FoldedState, Kind, States
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
     from eventbraid.command._discovery import DiscoveryBounds
     from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates
-    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.command._typing import EventKinds
     from eventbraid.errors import VersionConflict
     from eventbraid.event import EventDecoder
@@ -55,13 +58,17 @@ class StateReading:
 
     __slots__ = (
         "_bounds",
+        "_builds_on",
         "_cache",
         "_command",
         "_decoder",
+        "_folded",
         "_generation",
         "_is_begun",
         "_is_snapshot",
         "_is_torn",
+        "_link",
+        "_links",
         "_required",
         "_states",
         "kinds",
@@ -90,6 +97,7 @@ class StateReading:
         self._cache = cache
         self._decoder = decoder
         self._is_snapshot = False
+        self._links = False
         self._required: dict[str, int] = {}
         self._generation = cache.registry.generation
         self._begin()
@@ -101,6 +109,10 @@ class StateReading:
         self.versions: dict[str, int] = {}
         # Whether a stream was read as two kinds, at two versions.
         self._is_torn = False
+        # The appends of which states were used that aren't durable yet, by stream.
+        self._builds_on: dict[str, PendingAppend] = {}
+        self._folded: Sequence[FoldedState] = ()
+        self._link: LinkedAppend | None = None
         self.position: int | None = None
         self.owner: Command = with_states(self._command, self._states)
         self._is_begun = True
@@ -142,6 +154,7 @@ class StateReading:
         del states
         if not self._is_begun:
             self._begin()
+        self._links = port.links_appends
         await self._read_all(port, check_time)
         if self._is_torn:
             self._is_snapshot = True
@@ -183,6 +196,11 @@ class StateReading:
         """
         if self._is_snapshot or not self.versions:
             return True
+        if not all(one.is_durable for one in self._builds_on.values()):
+            # The versions alone prove nothing: other events may take the place of
+            # those that aren't durable yet.
+            self._is_snapshot = True
+            return False
         # Only the versions are needed.
         snapshot = await port.read_streams(
             [*self.versions], after=self.versions, limit=0
@@ -196,16 +214,43 @@ class StateReading:
         """Note the versions that the next attempt has to read at least."""
         self._is_snapshot = False
         self._required = {one.stream: one.actual for one in conflict.failures}
+        self._cache.pending.note_contention(self._required)
 
     def release(self) -> None:
         """Drop what the next attempt doesn't need, before a wait."""
         self._begin()
 
+    def link(
+        self,
+        port: Port,
+        decision: Decision,
+        key: str | None,
+        awaited: Collection[str],
+    ) -> LinkedAppend | None:
+        """Link the append to those on which the command has built, if there are any."""
+        pending = self._cache.pending
+        if awaited:
+            pending.note_contention(awaited)
+        is_contended = port.links_appends and pending.is_contended(self.versions)
+        if not self._builds_on and (key is not None or not is_contended):
+            return None
+        folded = fold_decision(self._cache, self._states, decision)
+        published = folded if key is None else ()
+        self._folded = folded
+        self._link = LinkedAppend(
+            self._cache, self._generation, published, [*self._builds_on.values()]
+        )
+        return self._link
+
     async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
         """Cache the states after the command's own events."""
-        due = keep_states(
-            self._cache, self._generation, self._states, decision, appended
-        )
+        link = self._link
+        folded = self._folded
+        if link is None:
+            folded = fold_decision(self._cache, self._states, decision)
+        due = keep_states(self._cache, self._generation, folded, appended)
+        if link is not None:
+            link.end()
         if due:
             await save_snapshots(port, due, self._decoder.registry)
 
@@ -214,8 +259,11 @@ class StateReading:
         missing: dict[Wanted, CachedState | None] = {}
         cold: set[Wanted] = set()
         kind_counts = Counter(map(_stream_id, wanted))
+        has_pending = self._links and bool(self._cache.pending.entries)
         for one in wanted:
             kind, stream = one
+            if has_pending and kind_counts[stream] == 1 and self._put_newest(one):
+                continue
             found = self._cache.find(kind, stream)
             if found is None:
                 cold.add(one)
@@ -245,6 +293,18 @@ class StateReading:
             self.position = position
         for (kind, stream), found in states.items():
             self._put(kind, stream, found)
+
+    def _put_newest(self, wanted: Wanted) -> bool:
+        """Use the state after an append that isn't durable yet, if there is one."""
+        stream = _stream_id(wanted)
+        if self._is_snapshot or stream in self.versions:
+            return False
+        newest = self._cache.pending.find(*wanted)
+        if newest is None or newest[0][0] < self._required.get(stream, 0):
+            return False
+        self._builds_on[stream] = newest[1]
+        self._put(*wanted, newest[0])
+        return True
 
     def _put(self, kind: Kind, stream: str, found: CachedState) -> None:
         version = found[0]

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
+    from eventbraid.command._cached_state import CachedState, Kind
     from eventbraid.command._port import Port
-    from eventbraid.command._state_cache import CachedState, Kind, StateCache
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.command._stream import Stream
     from eventbraid.event import EventDecoder
     from eventbraid.store import RecordedEvent, StreamsSnapshot

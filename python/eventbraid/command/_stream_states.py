@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from eventbraid.command._cached_state import NO_STATE
 from eventbraid.command._state_cache import EVENT_BYTES
 from eventbraid.command._typing import has_slots
 from eventbraid.command._write import STATES
 from eventbraid.event._frozen import is_frozen_class
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventbraid.command._cached_state import FoldedState, Kind, States
     from eventbraid.command._command_base import CommandBase
     from eventbraid.command._decision import Decision
-    from eventbraid.command._state_cache import CachedState, Kind, StateCache, States
+    from eventbraid.command._state_cache import StateCache
     from eventbraid.store import Appended
 
 DueSnapshot: TypeAlias = "tuple[Kind, str, int, object]"
@@ -43,26 +47,20 @@ def with_states(command: C, states: States) -> C:
     return made
 
 
-def keep_states(
-    cache: StateCache,
-    generation: int,
-    states: States,
-    decision: Decision,
-    appended: Appended,
-) -> list[DueSnapshot]:
-    """Cache the states after the events that a command has committed.
+def fold_decision(
+    cache: StateCache, states: States, decision: Decision
+) -> list[FoldedState]:
+    """Return the states after the events that a command has decided on.
 
     Args:
         cache: The cache of the executor.
-        generation: The generation of the registry before the states were looked up.
         states: The states on which the command decided.
         decision: Its events.
-        appended: The result of its append.
 
     Returns:
-        The states of which a snapshot is due.
+        The new state of each written stream whose state before is known.
     """
-    due: list[DueSnapshot] = []
+    folded: list[FoldedState] = []
     written: dict[str, list[object]] = {}
     added: dict[str, int] = {}
     for event, encoded in zip(decision.events, decision.encoded, strict=True):
@@ -75,59 +73,71 @@ def keep_states(
             written[stream] = [event]
             added[stream] = size
     for kind, streams in states.items():
-        for stream, found in streams.items():
+        for stream, decided_on in streams.items():
             if stream in written:
-                version = appended.versions[stream]
-                events, size = written[stream], added[stream]
-                kept = _keep(
-                    cache, generation, kind, stream, found, events, size, version
-                )
-                if (
-                    kind.snapshots is not None
-                    and kept is not None
-                    and cache.saves_snapshots
-                ):
-                    every = kind.snapshots.every
-                    if found[0] // every < version // every:
-                        due.append((kind, stream, version, kept[1]))
-    return due
+                events = written[stream]
+                # `decide` may have changed a state that was copied for it.
+                found = decided_on if decided_on[2] else cache.find(kind, stream)
+                if found is not None and found[0] == decided_on[0]:
+                    state = _folded(kind, stream, found[1], events)
+                    folded.append(
+                        (kind, stream, found, len(events), state, added[stream])
+                    )
+    return folded
 
 
-def _keep(
+def _folded(kind: Kind, stream: str, state: object, events: list[object]) -> object:
+    """Return the state after further events, or `NO_STATE`."""
+    if not kind.has_state:
+        return state
+    try:
+        # As `stream_of` does, but without its call.
+        typed = object.__new__(kind)
+        typed._id = stream
+        apply = typed.apply
+        for event in events:
+            if type(event) not in kind.foldable and not _is_foldable(kind, event):
+                return NO_STATE
+            state = apply(state, event)
+    except Exception:  # noqa: BLE001 - whatever the kind's author raises
+        # The commit doesn't depend on the state. The next command reads the events, and
+        # raises the error with their place in the log.
+        return NO_STATE
+    return NO_STATE if state is None and not kind.may_be_none else state
+
+
+def keep_states(
     cache: StateCache,
     generation: int,
-    kind: Kind,
-    stream: str,
-    decided_on: CachedState,
-    events: list[object],
-    size: int,
-    version: int,
-) -> CachedState | None:
-    """Cache the state after new events; return None if it can't be determined."""
-    # `decide` may have changed a state that was copied for it.
-    found = decided_on if decided_on[2] else cache.find(kind, stream)
-    if found is None or found[0] + len(events) != version:
-        return None
-    state = found[1]
-    try:
-        if kind.has_state:
-            # As `stream_of` does, but without its call.
-            typed = object.__new__(kind)
-            typed._id = stream
-            apply = typed.apply
-            for event in events:
-                if type(event) not in kind.foldable and not _is_foldable(kind, event):
-                    return None
-                state = apply(state, event)
-            if state is None and not kind.may_be_none:
-                cache.drop(kind, stream)
-                return None
-        return cache.put(kind, stream, version, state, generation, size, found)
-    except Exception:  # noqa: BLE001 - whatever the kind's author raises
-        # The events are committed, so this execution has succeeded. The next command
-        # reads them, and raises the error with their place in the log.
-        cache.drop(kind, stream)
-        return None
+    folded: Iterable[FoldedState],
+    appended: Appended,
+) -> list[DueSnapshot]:
+    """Cache the states after the events that a command has committed.
+
+    Args:
+        cache: The cache of the executor.
+        generation: The generation of the registry before the states were looked up.
+        folded: The states after its events.
+        appended: The result of its append.
+
+    Returns:
+        The states of which a snapshot is due.
+    """
+    due: list[DueSnapshot] = []
+    for kind, stream, found, count, state, size in folded:
+        version = appended.versions[stream]
+        before = found[0]
+        if before + count != version:
+            continue
+        if state is NO_STATE:
+            # The cached state, if there is one, stays right for its own version.
+            continue
+        kept = cache.put(kind, stream, version, state, generation, size, found)
+        if kind.snapshots is not None and cache.saves_snapshots:
+            every = kind.snapshots.every
+            if before // every < version // every:
+                due.append((kind, stream, version, kept[1]))
+    return due
 
 
 def _is_foldable(kind: Kind, event: object) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from eventbraid.command._port import reservations_of
 from eventbraid.command._waiter import ThreadWaiter
+from eventbraid.store._pending_append import links_appends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,12 +68,13 @@ class _WholeReads:
 class ThreadPort:
     """The operations of a store that blocks the calling thread."""
 
-    __slots__ = ("_reads", "_store", "reservations")
+    __slots__ = ("_reads", "_store", "links_appends", "reservations")
 
     def __init__(self, store: Store) -> None:
         """Execute commands on a store whose methods block."""
         self._store = store
         self._reads = _reads_of(store)
+        self.links_appends = links_appends(store)
         self.reservations = reservations_of(store)
 
     async def append(

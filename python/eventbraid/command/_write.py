@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Self
 
-    from eventbraid.command._state_cache import States
+    from eventbraid.command._cached_state import States
     from eventbraid.command._stream import Stream
     from eventbraid.store import NewEvent
 

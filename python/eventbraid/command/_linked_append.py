@@ -1,0 +1,71 @@
+"""Links the append of a command to those before it on contended streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid._native import PendingAppend
+from eventbraid.store._pending_append import append_as, reset_append
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Token
+    from typing import Self
+
+    from eventbraid.command._cached_state import FoldedState
+    from eventbraid.command._state_cache import StateCache
+
+
+class LinkedAppend:
+    """A block that makes one append, on whose states further commands may decide.
+
+    Attributes:
+        is_published: Whether other commands can decide on all of the states.
+    """
+
+    __slots__ = (
+        "_folded",
+        "_is_alone",
+        "_pending",
+        "_states",
+        "_token",
+        "is_published",
+    )
+
+    def __init__(
+        self,
+        cache: StateCache,
+        generation: int,
+        folded: Sequence[FoldedState],
+        builds_on: Sequence[PendingAppend],
+    ) -> None:
+        """Publish the states.
+
+        Args:
+            cache: The cache of the executor.
+            generation: The generation of the registry before the states were looked up.
+            folded: The states after the events that are appended; none if the append
+                has an idempotency key, because its result may be an earlier one.
+            builds_on: The appends on whose states the command has decided.
+        """
+        self._states = cache.pending
+        self._folded = folded
+        self._is_alone = not builds_on
+        self._pending = PendingAppend(builds_on)
+        is_current = generation == cache.registry.generation
+        self.is_published = is_current and self._states.publish(folded, self._pending)
+
+    def __enter__(self) -> Self:
+        """Let the next append of this task or thread be the linked one."""
+        self._token: Token[PendingAppend | None] = append_as(self._pending)
+        return self
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        """Withdraw the states if the append has failed or was interrupted."""
+        reset_append(self._token)
+        if raised is not None:
+            self.end()
+
+    def end(self) -> None:
+        """Withdraw the states: they are in the cache, or the append has failed."""
+        self._states.withdraw(self._folded, self._pending, is_alone=self._is_alone)
