@@ -96,17 +96,25 @@ fn append_and_wait(
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
-    let (reservation, link) = (arguments.reservation, arguments.pending);
-    // Detach from the interpreter once, from the first encoded byte to the result. With many
-    // threads, each return to Python means another wait for the GIL.
-    let pending = arguments.with_append(|append| {
-        Ok(py.detach(|| QueuedAppend::begin(store, append, reservation, link)))
-    })?;
-    let QueuedAppend {
+    let reservation = arguments.reservation;
+    let begun = arguments.with_append(|append| match arguments.pending {
+        // Detach from the interpreter once, from the first encoded byte to the result. With many
+        // threads, each return to Python means another wait for the GIL.
+        None => Ok(py.detach(|| BegunAppend::begin(store, append, reservation))),
+        // Don't detach before the append is queued: other threads may decide on its state already,
+        // and their appends are refused if they are queued before this one.
+        Some(link) => {
+            let prepared = encode(py, append)?;
+            let intent = Intent::of(append, &prepared);
+            let prepared = link.link(prepared).under(reservation);
+            Ok(BegunAppend::queue(store, prepared, intent))
+        }
+    });
+    let BegunAppend {
         ticket,
         intent,
         answer,
-    } = pending.map_err(|error| exception(py, error))?;
+    } = begun?.map_err(|error| exception(py, error))?;
     let answered = match answer {
         Some(answer) => Ok(answer),
         None => py
@@ -138,13 +146,7 @@ fn submit(
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
     let prepared = arguments.with_append(|append| {
-        let size: usize = append.events.iter().map(|event| event.data.len()).sum();
-        let prepared = if size >= WORTH_DETACHING {
-            py.detach(|| prepare(append))
-        } else {
-            prepare(append)
-        };
-        let prepared = prepared.map_err(|error| exception(py, error))?;
+        let prepared = encode(py, append)?;
         let intent = Intent::of(append, &prepared);
         Ok((prepared, intent))
     });
@@ -156,35 +158,37 @@ fn submit(
             Err(error) => Err(intent.raised(py, error)),
         });
     };
-    let prepared = linked(prepared, arguments.pending).under(arguments.reservation);
-    store.submit(prepared, Box::new(answer));
+    let prepared = match arguments.pending {
+        Some(pending) => pending.link(prepared),
+        None => prepared,
+    };
+    store.submit(prepared.under(arguments.reservation), Box::new(answer));
     Ok(token)
 }
 
-fn linked(prepared: Prepared, link: Option<&PendingAppend>) -> Prepared {
-    match link {
-        Some(pending) => pending.link(prepared),
-        None => prepared,
-    }
+/// Encode an append, detached from the interpreter if that takes long.
+fn encode(py: Python<'_>, append: &Append<'_>) -> PyResult<Prepared> {
+    let size: usize = append.events.iter().map(|event| event.data.len()).sum();
+    let prepared = if size >= WORTH_DETACHING {
+        py.detach(|| prepare(append))
+    } else {
+        prepare(append)
+    };
+    prepared.map_err(|error| exception(py, error))
 }
 
-/// An append that was queued.
-struct QueuedAppend {
+/// An append that was begun.
+struct BegunAppend {
     ticket: Ticket,
     intent: Intent,
-    /// The result, if it arrived within the first slice of the wait.
+    /// The result, if it is known already.
     answer: Option<Result<engine::Appended, Error>>,
 }
 
-impl QueuedAppend {
-    /// Encode and queue an append, and wait one slice for its result.
-    fn begin(
-        store: &engine::Store,
-        append: &Append<'_>,
-        reservation: u64,
-        link: Option<&PendingAppend>,
-    ) -> Result<Self, Error> {
-        let prepared = linked(prepare(append)?, link).under(reservation);
+impl BegunAppend {
+    /// Encode and commit an append, and wait one slice for its result.
+    fn begin(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
+        let prepared = prepare(append)?.under(reservation);
         let intent = Intent::of(append, &prepared);
         let ticket = store.begin(prepared)?;
         let answer = ticket.wait(interrupt::SLICE);
@@ -192,6 +196,15 @@ impl QueuedAppend {
             ticket,
             intent,
             answer,
+        })
+    }
+
+    /// Queue an append, and don't wait for its result.
+    fn queue(store: &engine::Store, prepared: Prepared, intent: Intent) -> Result<Self, Error> {
+        Ok(Self {
+            ticket: store.queue(prepared)?,
+            intent,
+            answer: None,
         })
     }
 }

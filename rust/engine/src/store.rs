@@ -150,6 +150,19 @@ impl Store {
         Ok(ticket)
     }
 
+    /// Queue an append for the background thread, and return a ticket to wait on. When this returns,
+    /// an append that builds on this one can be queued behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`]. The ticket returns every other outcome.
+    pub fn queue(&self, mut prepared: Prepared) -> Result<Ticket> {
+        prepared.bind(&self.writable()?.hasher);
+        let (ticket, done) = Ticket::new();
+        self.open.committer.submit(Request::new(prepared, done));
+        Ok(ticket)
+    }
+
     /// Start an append. `done` is called exactly once with the outcome, on a thread of the engine
     /// or of another caller. It may call the store, but it must not block, because other callers
     /// wait for the same thread. A panic in it is caught.
