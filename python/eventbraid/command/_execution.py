@@ -285,6 +285,8 @@ class Execution:
             if turns and link and link.is_published:
                 # The next command can decide on the states of this one, and build its
                 # append on this one.
+                if self._reservation is not None:
+                    self._reservation.is_open = True
                 turns.give_back()
             appended = await port.append(
                 decision.encoded,

@@ -32,10 +32,20 @@ class SharedReservation:
         streams: The reserved streams.
         expires_at: The time at which the reservation ends by itself.
         closes_at: The time after which no further command may use it.
+        is_open: Whether further commands may use it: the command that has reserved the
+            streams has begun an append on which they can build. Before, they would only
+            be in its way.
         users: The number of commands that use it.
     """
 
-    __slots__ = ("_reservation", "closes_at", "expires_at", "streams", "users")
+    __slots__ = (
+        "_reservation",
+        "closes_at",
+        "expires_at",
+        "is_open",
+        "streams",
+        "users",
+    )
 
     def __init__(
         self, reservation: StreamReservation, streams: Iterable[str], now: float
@@ -45,6 +55,7 @@ class SharedReservation:
         self.streams = frozenset(streams)
         self.expires_at = now + reservation.seconds
         self.closes_at = min(now + SHARED_SECONDS, self.expires_at)
+        self.is_open = False
         self.users = 1
 
     def use(self) -> AbstractContextManager[None]:
@@ -96,6 +107,7 @@ class SharedReservations:
             current = self._current
             if (
                 current is None
+                or not current.is_open
                 or now >= current.closes_at
                 or not current.streams.issuperset(streams)
             ):
