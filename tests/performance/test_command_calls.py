@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 import eventbraid as eb
+from eventbraid.command import ExecutionHooks
 
 
 class Money(eb.Int, ge=0): ...
@@ -39,6 +41,19 @@ class Account(eb.Stream[PaidIn | PaidOut, Money], category="account"):
                 return state + amount
             case PaidOut(amount):
                 return state - amount
+
+
+class Count(eb.StatefulCommand[int, PaidIn | PaidOut]):
+    account: eb.Declared[Account]
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, recorded: eb.Recorded[PaidIn | PaidOut], /) -> int:
+        return state + 1
+
+    def decide(self, state: int, /) -> Iterator[eb.Write]:
+        yield self.account.write(PaidIn(Money(1)))
 
 
 class PayIn(eb.Command):
@@ -138,3 +153,55 @@ def test_the_length_of_a_cached_stream_makes_no_difference(store, count):
         counts.add(count(lambda command=command: executor.execute(command)))
     [each] = counts
     assert each > 0
+
+
+class Unused(ExecutionHooks): ...
+
+
+HOOK_MODULES = (
+    "_execution_trace.py",
+    "_hook_calls.py",
+    "_hooks.py",
+    "_observed_port.py",
+)
+
+
+def hook_calls_of(function):
+    """Return the names of the functions for hooks that a function calls."""
+    called = set()
+
+    def note(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.endswith(HOOK_MODULES):
+            called.add(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+@pytest.mark.parametrize("hooks", [(), [Unused()]], ids=["without", "with"])
+def test_without_hooks_an_execution_makes_no_call_for_them(store, hooks):
+    executor = eb.Executor(store, hooks=hooks)
+    executions = [
+        lambda: executor.execute(ONE),
+        lambda: executor.execute(ONE, idempotency_key="k"),
+        lambda: executor.execute(TWO, deadline=timedelta(seconds=30)),
+        lambda: executor.execute(Count(account="account-a")),
+        lambda: executor.load(Account("account-a")),
+    ]
+    for execute in executions:
+        assert bool(hook_calls_of(execute)) is bool(hooks)
+
+
+@pytest.mark.parametrize(
+    ("command", "ceiling"),
+    [pytest.param(ONE, 66, id="one"), pytest.param(TWO, 86, id="two")],
+)
+def test_a_hook_adds_few_calls(store, command, ceiling):
+    executor = eb.Executor(store, hooks=[Unused()])
+    executor.execute(WARM_UP)
+    executor.execute(command)
+    assert calls_of(lambda: executor.execute(command)) <= ceiling

@@ -8,6 +8,13 @@ from eventbraid.command._command import Command
 from eventbraid.command._declared import Declared, DeclaredMany
 from eventbraid.command._executed import Executed
 from eventbraid.command._executor import Executor
+from eventbraid.command._hooks import (
+    AttemptEnd,
+    AttemptStart,
+    ExecutionEnd,
+    ExecutionHooks,
+    ExecutionStart,
+)
 from eventbraid.command._metadata import caused_by
 from eventbraid.command._require import require
 from eventbraid.command._retry_policy import RetryPolicy
@@ -19,10 +26,15 @@ from eventbraid.command._write import Writable, Writables, Write
 __all__ = [
     "AnyCommand",
     "AsyncExecutor",
+    "AttemptEnd",
+    "AttemptStart",
     "Command",
     "Declared",
     "DeclaredMany",
     "Executed",
+    "ExecutionEnd",
+    "ExecutionHooks",
+    "ExecutionStart",
     "Executor",
     "RetryPolicy",
     "StatefulCommand",

@@ -266,6 +266,8 @@ class Execution:
     async def _attempt(self, states: SharedStates | None) -> Executed:
         self._attempts += 1
         key, port, reading = self._terms.idempotency_key, self._port, self._reading
+        if port.trace is not None:
+            port.trace.begin_attempt(self._attempts)
         try:
             if key is not None:
                 known = await self._known(key)
@@ -305,9 +307,14 @@ class Execution:
         self, reading: Reading, states: SharedStates | None
     ) -> tuple[Decision, Mapping[str, Expectation]]:
         """Return a decision on the streams, and what its append expects of them."""
+        trace = self._port.trace
         while True:
             try:
+                if trace is not None:
+                    trace.enter("fold")
                 await reading.read(self._port, self._check_reading, states)
+                if trace is not None:
+                    trace.enter("decide")
                 decision = decided(
                     reading.owner,
                     _writes(reading),
@@ -416,6 +423,9 @@ class Execution:
 
     async def _wait_before_retry(self, error: VersionConflict | OutcomeUnknown) -> None:
         name = self._command.__shape__.name
+        trace = self._port.trace
+        if trace is not None:
+            trace.note_error(error)
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
         delay = 0.0 if self._is_undisturbed() else self._next_delay()
         resumed_at = self._port.now() + delay
@@ -432,6 +442,8 @@ class Execution:
             )
             self._raise_doubt(error)
             raise RetriesExhausted(self._attempts, error) from error
+        if trace is not None:
+            trace.end_attempt(delay)
         self._reading.release()
         await self._port.sleep(delay)
         self._began = self._port.now()
@@ -467,6 +479,8 @@ class Execution:
         That attempt may have been committed, so another error must not claim that the
         command had no effect.
         """
+        if self._port.trace is not None:
+            self._port.trace.note_error(error)
         if self._doubt is not None:
             raise self._doubt from (None if error is self._doubt else error)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._executed import Executed
+    from eventbraid.command._hooks import ExecutionHooks
     from eventbraid.command._stream import Stream
     from eventbraid.command._stream_loading import StreamState
     from eventbraid.command._write import Write
@@ -61,6 +62,7 @@ class Executor:
         state_cache_bytes: The maximum size of the cache of streams' states, which is
             estimated; a small state takes about 300 bytes. All executors of the store
             in this process share the cache, and the largest value counts.
+        hooks: Receive the facts of each execution, for metrics and traces.
 
     Example:
         >>> import eventbraid as eb
@@ -100,6 +102,7 @@ class Executor:
         registry: EventRegistry | None = None,
         on_undecodable: OnUndecodable = "raise",
         state_cache_bytes: int = 64 * 2**20,
+        hooks: Iterable[ExecutionHooks] = (),
     ) -> None:
         """Execute commands on a store."""
         decoder = decoder_of(store, registry, on_undecodable)
@@ -122,6 +125,7 @@ class Executor:
             ),
             decoder,
             checked("state_cache_bytes", state_cache_bytes),
+            hooks,
         )
 
     @property

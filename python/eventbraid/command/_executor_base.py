@@ -12,8 +12,12 @@ from eventbraid.command._command import Command
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._executed import Executed
 from eventbraid.command._execution import Execution, Terms
+from eventbraid.command._execution_trace import ExecutionTrace
 from eventbraid.command._fast_path import execute_fast
 from eventbraid.command._fold_reading import FoldReading
+from eventbraid.command._hook_calls import HookCalls
+from eventbraid.command._hooks import ExecutionStart
+from eventbraid.command._observed_port import ObservedPort
 from eventbraid.command._queue import queues_of
 from eventbraid.command._retry_policy import COMMAND_SCHEDULE
 from eventbraid.command._state_cache import state_cache_of
@@ -31,11 +35,12 @@ from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import LARGEST_NUMBER, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from eventbraid.command._any_command import AnyCommand
     from eventbraid.command._discovery import DiscoveryBounds
     from eventbraid.command._fast_path import FailedAttempt
+    from eventbraid.command._hooks import ExecutionHooks
     from eventbraid.command._memory import EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from eventbraid.store import Expectation
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 def decoder_of(
@@ -77,6 +83,7 @@ class ExecutionEngine:
     __slots__ = (
         "_bounds",
         "_decoder",
+        "_hooks",
         "_memory",
         "_port",
         "_retry",
@@ -100,8 +107,11 @@ class ExecutionEngine:
         memory: PerProcess[EventMemory],
         decoder: EventDecoder,
         state_cache_bytes: int,
+        hooks: Iterable[ExecutionHooks],
     ) -> None:
         """Prepare for the commands of one executor."""
+        calls = HookCalls(hooks)
+        self._hooks = calls if calls.hooks else None
         self._port = port
         self._retry = retry.schedule(COMMAND_SCHEDULE)
         self._retry_seconds = duration_seconds("retry_timeout", retry_timeout)
@@ -130,8 +140,33 @@ class ExecutionEngine:
         also: Iterable[Write],
         expect: Mapping[str, Expectation] | None,
         deadline: timedelta | datetime | None,
+        observed_port: Port | None = None,
     ) -> Executed:
-        """Execute a command; see `Executor.execute`."""
+        """Execute a command; see `Executor.execute`.
+
+        Args:
+            command: The command.
+            idempotency_key: The key of the request.
+            metadata: Further facts about each of the events.
+            also: Further writes of the same commit.
+            expect: Further expectations of the same commit.
+            deadline: The time after which no attempt begins.
+            observed_port: The port that measures this execution, whose start was
+                reported. By default, the execution is reported if there are hooks.
+        """
+        if observed_port is not None:
+            port = observed_port
+        elif self._hooks is None:
+            port = self._port
+        else:
+            subject = type(command)
+            start = ExecutionStart("execute", subject, idempotency_key is not None)
+            return await self._observed(
+                ExecutionTrace(self._hooks, start),
+                lambda port: self.execute(
+                    command, idempotency_key, metadata, also, expect, deadline, port
+                ),
+            )
         begun_at = monotonic()
         failed: FailedAttempt | None = None
         if (
@@ -146,7 +181,7 @@ class ExecutionEngine:
             done = await execute_fast(
                 command,
                 metadata,
-                self._port,
+                port,
                 cache,
                 queues,
                 self._decoder,
@@ -154,13 +189,33 @@ class ExecutionEngine:
             if isinstance(done, Executed):
                 return done
             failed = done
+            if port.trace is not None:
+                # The attempt continues below, perhaps after a wait for its turn.
+                port.trace.enter(None)
         execution = self._execution(
-            command, idempotency_key, metadata, also, expect, deadline, begun_at
+            command, idempotency_key, metadata, also, expect, deadline, begun_at, port
         )
         return await execution.run(failed)
 
-    async def load(self, stream: Stream[Any, S]) -> StreamState[S]:
-        """Return the present state of a stream; see `Executor.load`."""
+    async def load(
+        self, stream: Stream[Any, S], observed_port: Port | None = None
+    ) -> StreamState[S]:
+        """Return the present state of a stream; see `Executor.load`.
+
+        Args:
+            stream: The stream.
+            observed_port: As for `execute`.
+        """
+        if observed_port is not None:
+            port = observed_port
+        elif self._hooks is None:
+            port = self._port
+        else:
+            start = ExecutionStart("load", type(stream))
+            return await self._observed(
+                ExecutionTrace(self._hooks, start),
+                lambda port: self.load(stream, port),
+            )
         if not isinstance(stream, Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(
                 "stream",
@@ -172,7 +227,46 @@ class ExecutionEngine:
                 "state of stream", stream.id, without_state(type(stream))
             )
         _, cache = self._shared.get()
-        return await load_stream(stream, self._port, cache, self._decoder)
+        return await load_stream(stream, port, cache, self._decoder)
+
+    async def _observed(
+        self, trace: ExecutionTrace, execute: Callable[[Port], Awaitable[T]]
+    ) -> T:
+        """Execute something, and report it to the hooks.
+
+        Args:
+            trace: The trace of the execution.
+            execute: Executes it with a port.
+        """
+        port = self._port
+        failure: BaseException | None = None
+        done: T | None = None
+        try:
+            if trace.begin():
+                port = ObservedPort(port, trace)
+            done = await execute(port)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failure = error
+        # The hooks are called outside of the `except` block. Inside, a hook would find
+        # the exception, with the values in its text and its frames, by `sys.exception`.
+        is_committed = isinstance(done, Executed) or (
+            failure is not None and "outcome_unknown" in failure.__dict__
+        )
+        try:
+            try:
+                trace.end(done if isinstance(done, Executed) else None, failure)
+            except BaseException as interruption:
+                if is_committed:
+                    # Ctrl-C while a hook was called, after the commit of the command.
+                    interruption.__dict__["outcome_unknown"] = True
+                raise
+            if failure is not None:
+                raise failure
+            return cast("T", done)
+        finally:
+            # The traceback of the exception refers to this frame: the cycle would stay
+            # in memory until the garbage collector runs.
+            del failure
 
     def _execution(
         self,
@@ -183,6 +277,7 @@ class ExecutionEngine:
         expect: Mapping[str, Expectation] | None,
         deadline: timedelta | datetime | None,
         now: float,
+        port: Port,
     ) -> Execution:
         """Validate the arguments, and return the execution of a command."""
         queues, cache = self._shared.get()
@@ -200,7 +295,7 @@ class ExecutionEngine:
         return Execution(
             command,
             terms,
-            self._port,
+            port,
             queues,
             self._retry,
             self._reading(command, cache),

@@ -105,6 +105,11 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
         # Another command reads the stream already, or the kind has snapshots.
         if kind.snapshots is not None or (kind, stream) in loading:
             return None
+    trace = port.trace
+    if trace is not None:
+        trace.begin_attempt(1)
+        trace.note_lookups(kinds, missing)
+        trace.enter("fold")
     try:
         if missing:
             position = await _read(port, cache, missing, states, versions, decoder)
@@ -115,6 +120,8 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
         attributes = vars(owner)
         attributes.update(values)
         attributes[STATES] = states
+        if trace is not None:
+            trace.enter("decide")
         decision = decided(
             owner,
             owner.decide(),

@@ -329,6 +329,10 @@ class FoldReading(Generic[S]):
             one entry for each typed event of a record.
         """
         cached_streams = self._memory.find(streams)
+        if port.trace is not None:
+            # The events of a stream in `after` are folded into the state already.
+            known = {*after, *cached_streams}
+            port.trace.note_lookups(streams, {*streams} - known)
         if not cached_streams:
             snapshot = await port.read_streams(streams, at=at, after=after or None)
             new = self._decoded(snapshot)

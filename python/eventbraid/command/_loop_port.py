@@ -15,6 +15,7 @@ from eventbraid.store._pending_append import links_appends
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
+    from eventbraid.command._execution_trace import ExecutionTrace
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
         Appended,
@@ -73,7 +74,7 @@ class _WholeReads:
 class LoopPort:
     """The operations of a store that is awaited."""
 
-    __slots__ = ("_reads", "_store", "links_appends", "reservations")
+    __slots__ = ("_reads", "_store", "links_appends", "reservations", "trace")
 
     def __init__(self, store: AsyncStore) -> None:
         """Execute commands on a store whose methods are awaited."""
@@ -81,6 +82,8 @@ class LoopPort:
         self._reads = _reads_of(store)
         self.links_appends = links_appends(store)
         self.reservations = reservations_of(store)
+        # Only an `ObservedPort` has a trace.
+        self.trace: ExecutionTrace | None = None
 
     def append(
         self,

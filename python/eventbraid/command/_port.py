@@ -14,6 +14,7 @@ from eventbraid.store import StreamReservations
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
+    from eventbraid.command._execution_trace import ExecutionTrace
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
         Appended,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 class Port(Protocol):
     """The operations that an execution needs."""
+
+    @property
+    def trace(self) -> ExecutionTrace | None:
+        """The trace to which the execution reports; None without hooks."""
+        ...
 
     @property
     def links_appends(self) -> bool:

@@ -234,7 +234,12 @@ class StateReading:
         is_contended = port.links_appends and pending.is_contended(self.versions)
         if not self._builds_on and (key is not None or not is_contended):
             return None
+        if port.trace is not None:
+            port.trace.enter("fold")
         folded = fold_decision(self._cache, self._states, decision)
+        if port.trace is not None:
+            # The append that follows is that of the decision.
+            port.trace.enter("decide")
         published = folded if key is None else ()
         self._folded = folded
         self._link = LinkedAppend(
@@ -260,11 +265,16 @@ class StateReading:
         cold: set[Wanted] = set()
         kind_counts = Counter(map(_stream_id, wanted))
         has_pending = self._links and bool(self._cache.pending.entries)
+        trace = loader.trace
         for one in wanted:
             kind, stream = one
             if has_pending and kind_counts[stream] == 1 and self._put_newest(one):
+                if trace is not None:
+                    trace.note_lookup(stream, is_hit=True)
                 continue
             found = self._cache.find(kind, stream)
+            if trace is not None:
+                trace.note_lookup(stream, is_hit=found is not None)
             if found is None:
                 cold.add(one)
                 missing[one] = await loader.find_older(kind, stream)

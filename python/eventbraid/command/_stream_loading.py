@@ -66,6 +66,10 @@ async def load_stream(
     wanted = type(stream), stream.id
     loader = StateLoader(port, cache, decoder)
     found = cache.find(*wanted)
+    if port.trace is not None:
+        port.trace.begin_attempt(1)
+        port.trace.note_lookup(stream.id, is_hit=found is not None)
+        port.trace.enter("fold")
     if found is None:
         found = await loader.find_older(*wanted)
     _, states = await loader.load({wanted: found})
@@ -158,6 +162,7 @@ class StateLoader:
         "_decoder",
         "_port",
         "generation",
+        "trace",
     )
 
     def __init__(
@@ -182,6 +187,7 @@ class StateLoader:
         self._check_time = check_time
         self._began = monotonic()
         self.generation = cache.registry.generation
+        self.trace = port.trace
 
     async def let_others_run(self) -> None:
         """Let other tasks run if the last time was too long ago.

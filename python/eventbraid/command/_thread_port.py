@@ -12,6 +12,7 @@ from eventbraid.store._pending_append import links_appends
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from eventbraid.command._execution_trace import ExecutionTrace
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
         Appended,
@@ -68,7 +69,7 @@ class _WholeReads:
 class ThreadPort:
     """The operations of a store that blocks the calling thread."""
 
-    __slots__ = ("_reads", "_store", "links_appends", "reservations")
+    __slots__ = ("_reads", "_store", "links_appends", "reservations", "trace")
 
     def __init__(self, store: Store) -> None:
         """Execute commands on a store whose methods block."""
@@ -76,6 +77,8 @@ class ThreadPort:
         self._reads = _reads_of(store)
         self.links_appends = links_appends(store)
         self.reservations = reservations_of(store)
+        # Only an `ObservedPort` has a trace.
+        self.trace: ExecutionTrace | None = None
 
     async def append(
         self,

@@ -22,6 +22,7 @@ from eventbraid.testing._faults import (
 from eventbraid.testing._faulty_store import FaultyStore
 from eventbraid.testing._history import StreamEvents, on
 from eventbraid.testing._purity import ImpureCommand, check_purity
+from eventbraid.testing._recording_hooks import RecordedExecution, RecordingHooks
 from eventbraid.testing._scenario import Given, Outcome, given
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ __all__ = [
     "ImpureCommand",
     "ManualClock",
     "Outcome",
+    "RecordedExecution",
+    "RecordingHooks",
     "SequentialIds",
     "SnapshotUnderTest",
     "StoreBackend",
