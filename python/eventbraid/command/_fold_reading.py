@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eventbraid._recorded import PARTS, POSITION, expanded, kinds_of
@@ -60,6 +61,12 @@ if TYPE_CHECKING:
     from eventbraid.store import Appended, RecordedEvent, StreamsSnapshot
 
 S = TypeVar("S")
+
+_PAGE_EVENTS = 256
+"""The maximum number of events that are read, and decoded without a pause, at once."""
+
+_EVENTS_A_SLICE = 64
+"""The number of events that are folded between two looks at the clock."""
 
 
 @dataclass(slots=True)
@@ -174,7 +181,7 @@ class FoldReading(Generic[S]):
         if self._rounds:
             await self._catch_up(port, check_time)
         if not self._rounds:
-            await self._begin(port)
+            await self._begin(port, check_time)
         if self._command.__shape__.discovers:
             await self._discover(port, check_time)
         if self._with_state:
@@ -239,24 +246,33 @@ class FoldReading(Generic[S]):
         elif self._memory.has_all(self.versions):
             self._recorded, self._is_complete, self._rounds = [], False, []
 
-    async def _begin(self, port: Port) -> None:
+    async def _begin(self, port: Port, check_time: Callable[[], None]) -> None:
         if not self._is_complete:
             self._reset()
-        snapshot, self._recorded = await self._fetch(port, [*self.kinds], {})
+        snapshot, self._recorded = await self._fetch(
+            port, check_time, [*self.kinds], {}
+        )
         self.versions = dict(snapshot.versions)
         self.position = snapshot.position
-        self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
+        state = await self._folded(self._recorded, port, check_time)
+        self._rounds = [Round(frozenset(self.kinds), state)]
 
     async def _catch_up(self, port: Port, check_time: Callable[[], None]) -> None:
-        snapshot, new = await self._fetch(port, list(self.versions), self.versions)
+        snapshot, new = await self._fetch(
+            port, check_time, list(self.versions), self.versions
+        )
         self._recorded += new
         self.position = snapshot.position
         self.versions = dict(snapshot.versions)
         for number, one in enumerate(self._rounds):
             if is_immutable(one.state):
-                one.state = fold(self._command, one.state, self._within(new, one))
+                one.state = await self._fold_on(
+                    one.state, self._within(new, one), port, check_time
+                )
             elif self._is_complete:
-                one.state = self._folded(self._within(self._recorded, one))
+                one.state = await self._folded(
+                    self._within(self._recorded, one), port, check_time
+                )
             else:
                 self._rounds = []
                 return
@@ -291,15 +307,21 @@ class FoldReading(Generic[S]):
         while requested := self._newly_requested(last := self._rounds[-1], check_time):
             last.requested = requested
             self._check_bounds()
-            await self._read(port, requested, at=self.position)
+            await self._read(port, check_time, requested, at=self.position)
             streams = last.streams.union(requested)
-            self._rounds.append(Round(streams, self._folded(self._recorded)))
+            state = await self._folded(self._recorded, port, check_time)
+            self._rounds.append(Round(streams, state))
 
     async def _read(
-        self, port: Port, streams: Sequence[str], *, at: int | None = None
+        self,
+        port: Port,
+        check_time: Callable[[], None],
+        streams: Sequence[str],
+        *,
+        at: int | None = None,
     ) -> StreamsSnapshot:
         """Read more streams from their beginning."""
-        snapshot, events = await self._fetch(port, streams, {}, at)
+        snapshot, events = await self._fetch(port, check_time, streams, {}, at)
         self.versions.update(snapshot.versions)
         if self._recorded:
             self._recorded += events
@@ -311,6 +333,7 @@ class FoldReading(Generic[S]):
     async def _fetch(
         self,
         port: Port,
+        check_time: Callable[[], None],
         streams: Sequence[str],
         after: Mapping[str, int],
         at: int | None = None,
@@ -319,6 +342,7 @@ class FoldReading(Generic[S]):
 
         Args:
             port: The operations of the store.
+            check_time: Raises an error if the deadline has passed.
             streams: The streams.
             after: The version after which each stream is read. A stream that is missing
                 is read from its first event.
@@ -333,23 +357,30 @@ class FoldReading(Generic[S]):
             # The events of a stream in `after` are folded into the state already.
             known = {*after, *cached_streams}
             port.trace.note_lookups(streams, {*streams} - known)
-        if not cached_streams:
-            snapshot = await port.read_streams(streams, at=at, after=after or None)
-            new = self._decoded(snapshot)
-            self._memory.add(after, snapshot.versions, new, self._generation)
-            return snapshot, self._flat(new)
-        prefixes = {
-            stream: (cached, len(cached.events))
-            for stream, cached in cached_streams.items()
-        }
-        cached_counts = {stream: count for stream, (_, count) in prefixes.items()}
-        skipped = {
-            stream: max(after.get(stream, 0), cached_counts.get(stream, 0))
-            for stream in (*after, *prefixes)
-        }
-        snapshot = await port.read_streams(streams, at=at, after=skipped or None)
+        prefixes: dict[str, tuple[CachedEvents, int]] = {}
+        skipped = after
+        if cached_streams:
+            prefixes = {
+                stream: (cached, len(cached.events))
+                for stream, cached in cached_streams.items()
+            }
+            cached_counts = {stream: count for stream, (_, count) in prefixes.items()}
+            skipped = {
+                stream: max(after.get(stream, 0), cached_counts.get(stream, 0))
+                for stream in (*after, *prefixes)
+            }
+        snapshot = await port.read_streams(
+            streams, at=at, after=skipped or None, limit=_PAGE_EVENTS
+        )
         new = self._decoded(snapshot)
         self._memory.add(skipped, snapshot.versions, new, self._generation)
+        unread = -len(new)
+        for stream, version in snapshot.versions.items():
+            unread += max(0, version - skipped.get(stream, 0))
+        if unread:
+            await self._read_rest(port, check_time, snapshot, skipped, new)
+        if not prefixes:
+            return snapshot, self._flat(new)
         events: list[Recorded[Any]] = []
         for stream, (cached, count) in prefixes.items():
             # The cache may have events beyond the position of this read.
@@ -362,6 +393,46 @@ class FoldReading(Generic[S]):
         if not is_sorted:
             events.sort(key=POSITION)
         return snapshot, events
+
+    async def _read_rest(
+        self,
+        port: Port,
+        check_time: Callable[[], None],
+        first: StreamsSnapshot,
+        after: Mapping[str, int],
+        decoded: list[Recorded[Any]],
+    ) -> None:
+        """Read the events that follow a first page, page by page.
+
+        Args:
+            port: The operations of the store.
+            check_time: Raises an error if the deadline has passed.
+            first: The first page.
+            after: The version after which each stream was read.
+            decoded: The decoded events of the first page; the others are added.
+        """
+        loader = StateLoader(port, self._cache, self._decoder, check_time)
+        versions, has_parts = first.versions, self._has_parts
+        page, begins = first.events, {one: after.get(one, 0) for one in versions}
+        while page:
+            for recorded in page:
+                begins[recorded.stream] = recorded.version
+            begins = {one: last for one, last in begins.items() if last < versions[one]}
+            if not begins:
+                break
+            await loader.let_others_run()
+            rest = await port.read_streams(
+                [*begins], at=first.position, after=begins, limit=_PAGE_EVENTS
+            )
+            page = rest.events
+            further = self._decoded(rest)
+            has_parts |= self._has_parts
+            self._memory.add(begins, versions, further, self._generation)
+            decoded += further
+        self._has_parts = has_parts
+        if len(versions) > 1:
+            # The pages have the streams one after the other.
+            decoded.sort(key=POSITION)
 
     def _newly_requested(
         self, one: Round[S], check_time: Callable[[], None]
@@ -419,16 +490,41 @@ class FoldReading(Generic[S]):
         self._recorded = [one for one in self._recorded if one.stream in streams]
         self.versions = {s: v for s, v in self.versions.items() if s in streams}
 
-    def _folded(self, recorded: Iterable[Recorded[Any]]) -> S:
+    async def _folded(
+        self,
+        recorded: Iterable[Recorded[Any]],
+        port: Port,
+        check_time: Callable[[], None],
+    ) -> S:
         try:
             state = self._command.initial()
         except Exception as error:
             mark_raised_by_command(error)
             raise
-        return fold(self._command, state, recorded)
+        if len(self._recorded) <= _EVENTS_A_SLICE:
+            return fold(self._command, state, recorded)
+        return await self._fold_on(state, recorded, port, check_time)
+
+    async def _fold_on(
+        self,
+        state: S,
+        recorded: Iterable[Recorded[Any]],
+        port: Port,
+        check_time: Callable[[], None],
+    ) -> S:
+        """Fold events, and let other tasks run in between if there are many."""
+        if isinstance(recorded, list) and len(recorded) <= _EVENTS_A_SLICE:
+            return fold(self._command, state, recorded)
+        loader = StateLoader(port, self._cache, self._decoder, check_time)
+        events = iter(recorded)
+        while part := [*islice(events, _EVENTS_A_SLICE)]:
+            state = fold(self._command, state, part)
+            await loader.let_others_run()
+        return state
 
     def _decoded(self, snapshot: StreamsSnapshot) -> list[Recorded[Any]]:
         events = snapshot.events
+        self._has_parts = False
         if not events:
             return []
         # Other commands may have decoded the events while this command read them.

@@ -118,7 +118,7 @@ def measure_cache_memory(directory: Path, *, seconds: float = 10.0) -> Metrics:
         gc.collect()
         tracemalloc.start()
         try:
-            sizes = 0
+            sizes, loaded = 0, None
             before, _ = tracemalloc.get_traced_memory()
             for number in range(1, count):
                 loaded = executor.load(Account(account_id(number)))
