@@ -219,11 +219,11 @@ class Execution:
     async def _reserve_if_starving(self) -> None:
         """Reserve the streams after some conflicts, so that other writers wait.
 
-        The reservation is kept for further attempts, because another writer's append
-        may have been in progress when the reservation began. Other commands of the
-        process use it, too. If another process holds a reservation, the command waits
-        for it no longer than a turn lasts, because that process may be unable to
-        continue.
+        The reservation is kept for further attempts: the first one may still conflict
+        with an append that was in progress when the reservation began. Other commands
+        of the process use it, too. If another process holds a reservation, the command
+        waits for that one no longer than a turn lasts, because the other process may be
+        unable to continue.
         """
         reservations, shared = self._port.reservations, self._queues.reservations
         if reservations is None or self._is_undisturbed():

@@ -1,4 +1,7 @@
-"""Reads and writes the snapshots of streams' states."""
+"""Reads and writes the snapshots of streams' states.
+
+A kind of streams sets the interval: ``snapshot_every`` of `Stream` (`_stream`).
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ S = TypeVar("S", default=None)
 
 
 class Stream(TypedStream[E], Generic[E, S]):
-    """The id of a stream of one kind, which has its own events and its own state.
+    """The id of a stream. Each kind of streams is a class with its events and state.
 
     Derive a class for each kind of stream, with its events, its state and its category.
     The category is the part of the ids before the first ``-``. Only a command that

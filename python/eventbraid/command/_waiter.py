@@ -23,7 +23,7 @@ class ThreadWaiter:
         self.blocked = (self.runner,) if loop is None else (self.runner, loop)
 
     def can_run(self) -> bool:
-        """Return True, because a thread gives its turn back before it ends."""
+        """Return True: a thread gives its turns back before it ends."""
         return True
 
     def wake(self) -> bool:

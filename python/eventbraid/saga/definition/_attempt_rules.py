@@ -41,10 +41,6 @@ COMPENSATION_SCHEDULE = _default_schedule(20)
 LOCAL_COMPENSATION_SCHEDULE = _default_schedule(5)
 """The default for a local compensation: few rejected commands are accepted later."""
 
-_AFTER_CRASHES = RetrySchedule(
-    maximum_attempts=None, initial_delay=0.05, maximum_delay=60.0
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRules:
@@ -127,13 +123,3 @@ def _is_tuple_of_exception_classes(given: object) -> bool:
         isinstance(kind, type) and issubclass(kind, BaseException)
         for kind in cast("tuple[object, ...]", given)
     )
-
-
-def crash_delay(crashes: int, *, chance: float = 1.0) -> timedelta:
-    """Return the delay after an attempt that ended with its process.
-
-    Args:
-        crashes: The number of such attempts in a row, this one included.
-        chance: The draw of the jitter, from 0 to 1.
-    """
-    return timedelta(seconds=_AFTER_CRASHES.delay(crashes, chance=chance))

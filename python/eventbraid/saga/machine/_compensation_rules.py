@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.definition._attempt_rules import crash_delay
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.machine._compensation_plan import compensation_plan
-from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
+from eventbraid.saga.machine._crashes import (
+    CRASH,
+    CRASHES_BEFORE_ALONE,
+    crash_delay,
+    killed,
+)
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (
     CompensationAttempted,

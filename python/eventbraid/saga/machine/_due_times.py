@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventbraid.saga.definition._attempt_rules import crash_delay
+from eventbraid.saga.machine._crashes import crash_delay
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
-from eventbraid.saga.definition._attempt_rules import crash_delay
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._compensation_rules import start_compensation
-from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
+from eventbraid.saga.machine._crashes import (
+    CRASH,
+    CRASHES_BEFORE_ALONE,
+    crash_delay,
+    killed,
+)
 from eventbraid.saga.machine._deadline_rules import compensate_if_overdue, is_overdue
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (

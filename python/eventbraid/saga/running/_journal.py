@@ -128,8 +128,9 @@ class Journal:
             The whole commit, the records included.
 
         Raises:
-            CommandDefect: A function of the command raised an error of a class that
-                commits raise, too. The error isn't about this commit.
+            CommandDefect: A function of the command raised an error whose class a
+                commit can also raise. The error comes from that function and not from
+                this commit.
             CommandRejected: A business rule rejected the command, or UTF-8 can't encode
                 a text in one of its events; nothing was recorded.
             LeaseLost: Another coordinator has the saga's shard.

@@ -125,7 +125,7 @@ class SagaReader:
         recorded: Sequence[RecordedEvent],
         history: Sequence[SagaEvent],
     ) -> Mapping[str, Executed]:
-        """Read the results of the local steps that have a ``then`` from the log."""
+        """Read from the log the results of the local steps that have a ``then``."""
         found: dict[str, Executed] = {}
         for record, event in zip(recorded, history, strict=True):
             if isinstance(event, StepSucceeded):

@@ -256,8 +256,8 @@ impl Publication {
         match follow(&self.log, &mut written, tail, &mut |_, _| ()) {
             Ok(()) => Ok(true),
             Err(Error::Detached { .. }) => Ok(false),
-            // Any other error does not prove that the log is damaged: for example, too many files
-            // are open, or the disk can't be read.
+            // Any other error does not prove that the log is damaged. The cause may be, for example,
+            // too many open files or an unreadable disk.
             Err(e) => Err(e),
         }
     }
@@ -270,8 +270,8 @@ impl Publication {
     }
 
     /// Add the frames below `address` to the index and return the head. Return `None` if the index
-    /// has a gap already. If a frame can't be indexed, return an error: that frame is durable, but
-    /// no later frame may be indexed.
+    /// has a gap already. If a frame can't be indexed, return an error, and index no later
+    /// frame. The frame itself is durable.
     fn index(
         &self,
         mut written: MutexGuard<'_, WrittenLog>,

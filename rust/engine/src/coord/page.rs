@@ -149,7 +149,7 @@ impl CoordPage {
 
     /// Open the page of the store directory whose inode number is `root` (0 if unknown).
     ///
-    /// A copy of the directory that is made of hard links has the same page and lock files, but is
+    /// A copy made of hard links has the same page and lock files, but is
     /// another store. If sessions of the two directories shared the page, they would list segments
     /// in different directories.
     pub(crate) fn of(
@@ -213,8 +213,9 @@ impl CoordPage {
             && self.words.load(AT_SESSION) == self.session
     }
 
-    /// Whether other sessions can join through this page, or request to join. They refuse a page
-    /// with another origin or phase, so they would be shut out until all its sessions have ended.
+    /// Whether other sessions can join through this page, or request to join. A session refuses a
+    /// page whose origin or phase was overwritten. It would then be shut out until all sessions of
+    /// that page have ended.
     pub(crate) fn is_joinable(&self, phase: Phase) -> bool {
         self.phase() == phase && origin_of(&*self.words) == self.origin
     }
