@@ -198,7 +198,7 @@ def test_without_hooks_an_execution_makes_no_call_for_them(store, hooks):
 
 @pytest.mark.parametrize(
     ("command", "ceiling"),
-    [pytest.param(ONE, 66, id="one"), pytest.param(TWO, 86, id="two")],
+    [pytest.param(ONE, 58, id="one"), pytest.param(TWO, 77, id="two")],
 )
 def test_a_hook_adds_few_calls(store, command, ceiling):
     executor = eb.Executor(store, hooks=[Unused()])

@@ -1081,6 +1081,30 @@ async def test_the_facts_of_concurrent_tasks_are_kept_apart(in_loop):
     validate_all(in_loop.hooks, 60, await in_loop.store.inner.version(A.id))
 
 
+@pytest.mark.parametrize("location", ["memory:", "path"])
+async def test_a_command_that_builds_on_a_pending_append_reports_its_phases(
+    anyio_backend, exact_times, location, tmp_path
+):
+    """On a contended stream, a command folds its events before its append is durable."""
+    path = tmp_path / "store" if location == "path" else location
+    async with eb.open_async(path) as store:
+        hooks = RecordingHooks()
+        executor = eb.AsyncExecutor(store, hooks=[hooks])
+        async with anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(executor.execute, Deposit(account=A))
+        validate_all(hooks, 60, await store.version(A.id))
+    for execution in hooks.executions:
+        for one in execution.attempts:
+            assert one.streams == (A.id,)
+            # No other task runs in these phases.
+            assert (one.decide_seconds, one.snapshot_seconds) == (1_000, 0)
+            assert one.outcome == "conflict" or one.fold_seconds >= 100
+            assert one.fold_seconds % 100 == 0
+    # One command reads the stream, and the others wait for it.
+    assert sum(at.cache_misses for one in hooks.executions for at in one.attempts) == 1
+
+
 def test_the_facts_of_concurrent_threads_are_kept_apart(anyio_backend):
     with eb.open("memory:") as store:
         hooks = RecordingHooks()

@@ -59,7 +59,6 @@ class ExecutionTrace:
         "_calls",
         "_error",
         "_is_attempting",
-        "_is_ended",
         "_lookups",
         "_number",
         "_observers",
@@ -81,7 +80,6 @@ class ExecutionTrace:
         self._calls = calls
         self._start = start
         self._observers: list[ExecutionHooks] = []
-        self._is_ended = False
         self._number = 0
         self._is_attempting = False
         self._error: BaseException | None = None
@@ -171,7 +169,8 @@ class ExecutionTrace:
             retry_delay: The delay before the next attempt, in seconds.
         """
         error = self._error
-        self._report_attempt(_outcome(error, "succeeded"), error, retry_delay)
+        outcome: Outcome = "failed" if error is None else _outcome(error)
+        self._report_attempt(outcome, error, retry_delay)
 
     def end(self, done: Executed | None, error: BaseException | None) -> None:
         """Report the end of the execution, and of the attempt in progress.
@@ -186,9 +185,11 @@ class ExecutionTrace:
         if error is not None and self._error is not None:
             reason = self._error
         try:
-            self._report_attempt(_outcome(reason, success), reason)
+            outcome = success if reason is None else _outcome(reason)
+            self._report_attempt(outcome, reason)
         finally:
-            self._report_end(_outcome(error, success), done, error)
+            outcome = success if error is None else _outcome(error)
+            self._report_end(outcome, done, error)
 
     def _report_attempt(
         self,
@@ -221,7 +222,7 @@ class ExecutionTrace:
             events_read=self.events_read,
             conflicts=conflicts,
             error_type=None if error is None else type(error),
-            rejection_code=_rejection_code(error),
+            rejection_code=error.code if isinstance(error, CommandRejected) else None,
             retry_delay_seconds=retry_delay,
         )
         # The tracebacks of the exception refer to the execution, which refers to this
@@ -232,9 +233,6 @@ class ExecutionTrace:
     def _report_end(
         self, outcome: Outcome, done: Executed | None, error: BaseException | None
     ) -> None:
-        if self._is_ended:
-            return
-        self._is_ended = True
         events_appended = 0
         if done is not None and not done.replayed:
             events_appended = len(done.events)
@@ -246,20 +244,13 @@ class ExecutionTrace:
             events_appended=events_appended,
             last_position=None if done is None else done.last_position,
             error_type=None if error is None else type(error),
-            rejection_code=_rejection_code(error),
+            rejection_code=error.code if isinstance(error, CommandRejected) else None,
         )
         self._calls.report(reversed(self._observers), "execution_ended", fact)
 
 
-def _outcome(error: BaseException | None, success: Outcome) -> Outcome:
-    """Classify the exception of an attempt or an execution.
-
-    Args:
-        error: The exception, if any.
-        success: The outcome without an exception.
-    """
-    if error is None:
-        return success
+def _outcome(error: BaseException) -> Outcome:
+    """Classify the exception of an attempt or an execution."""
     if isinstance(error, CommandRejected):
         return "rejected"
     if not isinstance(error, Exception):
@@ -276,7 +267,3 @@ def _outcome(error: BaseException | None, success: Outcome) -> Outcome:
     if isinstance(error, DeadlineExceeded):
         return "deadline_exceeded"
     return "failed"
-
-
-def _rejection_code(error: BaseException | None) -> str | None:
-    return error.code if isinstance(error, CommandRejected) else None

@@ -20,6 +20,14 @@ Method: TypeAlias = Literal[
     "execution_started", "attempt_started", "attempt_ended", "execution_ended"
 ]
 
+_CONTAINED = (Exception, asyncio.CancelledError)
+"""The exceptions of a hook that have no effect on the execution.
+
+A cancellation of the task is raised where the task waits, and a method of a hook
+doesn't wait. So a `CancelledError` is the method's own, for example from the result of
+a future that was cancelled, and must not cancel the command.
+"""
+
 _REMEDY = "derive the class of the hook from eventbraid.command.ExecutionHooks"
 
 
@@ -57,7 +65,11 @@ class HookCalls:
             # If the hook is interrupted (Ctrl-C), its start may have been counted, so
             # it must get the end.
             observers.append(hook)
-            observer = self._called(hook, "execution_started", execution)
+            try:
+                observer: object = hook.execution_started(execution)
+            except _CONTAINED:
+                self._contain(hook, "execution_started")
+                continue
             if observer is None:
                 continue
             if type(observer) is ExecutionHooks:
@@ -87,32 +99,26 @@ class HookCalls:
         interruption: BaseException | None = None
         for observer in observers:
             try:
-                result = self._called(observer, method, fact)
+                result: object = getattr(observer, method)(fact)
+            except _CONTAINED:
+                self._contain(observer, method)
             except BaseException as error:  # noqa: BLE001 - raised below
                 interruption = error
-                continue
-            if result is not None and inspect.iscoroutine(result):
-                self._refuse(observer, method, result)
+            else:
+                if result is not None and inspect.iscoroutine(result):
+                    self._refuse(observer, method, result)
         if interruption is not None:
             raise interruption
 
-    def _called(self, hook: ExecutionHooks, method: Method, fact: object) -> object:
-        """Call a method, and return its result; None if it raises an exception."""
-        try:
-            called: object = getattr(hook, method)(fact)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - of the hook's author
-            # A cancellation of this task is raised where the task waits, and the method
-            # doesn't wait. So it is the method's own, for example from the result of a
-            # future that was cancelled, and must not cancel the command.
-            self._log(
-                hook,
-                method,
-                "raised an exception, which has no effect on the command, but the "
-                "metrics and traces may lack this execution: correct the method",
-                is_exception=True,
-            )
-            return None
-        return called
+    def _contain(self, hook: ExecutionHooks, method: Method) -> None:
+        """Log the exception that a method has raised."""
+        self._log(
+            hook,
+            method,
+            "raised an exception, which has no effect on the command, but the metrics "
+            "and traces may lack this execution: correct the method",
+            is_exception=True,
+        )
 
     def _refuse(self, hook: ExecutionHooks, method: Method, result: object) -> None:
         if inspect.iscoroutine(result):
