@@ -11,9 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.command._loop_port import LoopPort
+from eventbraid.command._thread_port import ThreadPort
 from tests.commands import (
     Account,
     AsyncMeddled,
@@ -787,6 +790,42 @@ async def test_25_an_interruption_after_a_doubt_says_so(bank):
     with pytest.raises(KeyboardInterrupt) as interrupted:
         await bank.execute(command, idempotency_key="key")
     assert interrupted.value.outcome_unknown
+
+
+async def test_25_an_interruption_of_the_wait_after_a_doubt_says_so(bank, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    bank.store.failing = 1
+    command = Deposit(account=A, amount=Money(3))
+    for port in (LoopPort, ThreadPort):
+        monkeypatch.setattr(port, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        await bank.execute(command, idempotency_key="key")
+    assert interrupted.value.outcome_unknown
+
+
+async def test_25_a_cancellation_of_the_wait_after_a_doubt_says_so(anyio_backend):
+    hour = timedelta(hours=1)
+    slow = eb.RetryPolicy(initial_delay=hour, maximum_delay=hour, jitter="none")
+    cancelled: list[BaseException] = []
+
+    async def execute() -> None:
+        try:
+            await executor.execute(
+                Deposit(account=A, amount=Money(3)), idempotency_key="key"
+            )
+        except BaseException as error:
+            cancelled.append(error)
+            raise
+
+    async with eb.open_async("memory:") as inner:
+        store = AsyncMeddled(inner)
+        store.failing = 1
+        executor = eb.AsyncExecutor(store, retry=slow, retry_timeout=2 * hour)
+        with anyio.move_on_after(0.05):
+            await execute()
+    assert cancelled[0].outcome_unknown
 
 
 async def test_25_what_was_not_done_after_all_is_done(bank):

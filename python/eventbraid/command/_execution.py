@@ -166,9 +166,10 @@ class Execution:
                 except Exception as error:
                     self._raise_doubt(error)
                     raise
-                except BaseException as error:
-                    self._mark_doubt(error)
-                    raise
+        except BaseException as error:
+            # Also while it waits for the next attempt, or looks up the key.
+            self._mark_doubt(error)
+            raise
         finally:
             self._leave_reservation()
             # The tracebacks of these errors refer to this object. The reference cycle
@@ -470,7 +471,8 @@ class Execution:
 
     def _mark_doubt(self, interruption: BaseException) -> None:
         """Mark a cancellation or Ctrl-C if an attempt may have been committed."""
-        if self._doubt is not None or self._is_committed:
+        is_interruption = not isinstance(interruption, Exception)
+        if is_interruption and (self._doubt is not None or self._is_committed):
             interruption.__dict__["outcome_unknown"] = True
 
     def _raise_doubt(self, error: Exception) -> None:
