@@ -20,22 +20,39 @@ from tests.failure.test_engine_strace import why_not
 
 FACES = ("sync", "async")
 VICTIM = Path(__file__).with_name("lost_sync_victim.py")
+COMMANDS = Path(__file__).with_name("lost_command_victim.py")
 STRACE = shutil.which("strace") or "strace"
 
 
 @pytest.fixture(scope="module", params=FACES)
 def results(request, tmp_path_factory):
     """The results of a program whose fifth commit could not be synced."""
+    return results_of(VICTIM, request.param, tmp_path_factory.mktemp("lost"), when=5)
+
+
+@pytest.fixture(scope="module", params=FACES)
+def results_of_commands(request, tmp_path_factory):
+    """The results of a program that executes commands, and loses its sync."""
+    folder = tmp_path_factory.mktemp("lost")
+    # By the general way, with a key, and by the short one.
+    return [
+        results_of(COMMANDS, request.param, folder / str(when), when=when)
+        for when in (5, 6)
+    ]
+
+
+def results_of(program, face, folder, *, when):
     if reason := why_not():
         pytest.skip(reason)
-    store = tmp_path_factory.mktemp("lost") / "store"
+    store = folder / "store"
+    store.parent.mkdir(exist_ok=True)
     with eb.open(store) as created:
         created.append([("a", "first", b"")])
     segment = store / "log" / "0000000001.hot"
-    fault = "inject=fdatasync:error=EIO:when=5"
+    fault = f"inject=fdatasync:error=EIO:when={when}"
     traced = [STRACE, "-f", "-qq", "-o", "/dev/null", "-P", segment, "-e", fault]
     done = subprocess.run(
-        [*traced, sys.executable, VICTIM, store, request.param],
+        [*traced, sys.executable, program, store, face],
         capture_output=True,
         text=True,
         check=False,
@@ -68,3 +85,30 @@ def test_the_next_open_continues_after_the_acknowledged_commits(results):
     assert results["reopened"] == 1 + results["acknowledged"]
     assert results["again"] == {"replayed": False, "position": results["reopened"] + 1}
     assert results["verified"] == results["reopened"] + 1
+
+
+def test_no_state_has_an_event_whose_sync_failed(results_of_commands):
+    """Neither the cached state, nor one that a later session folds."""
+    for results in results_of_commands:
+        count = results["acknowledged"]
+        assert results["first"] == "OutcomeUnknown"
+        assert count > 2
+        assert results["loaded"] == results["loaded_again"] == [count, count]
+        assert results["reopened"] == [count, count]
+
+
+def test_a_command_on_a_cached_state_of_a_poisoned_store_is_refused(
+    results_of_commands,
+):
+    for results in results_of_commands:
+        assert results["then"] == ["StorePoisoned"] * 3
+        assert results["closed"] == "StorePoisoned"
+
+
+def test_a_command_whose_sync_failed_is_executed_once_after_reopening(
+    results_of_commands,
+):
+    for results in results_of_commands:
+        assert results["again"] == [False, True]
+        assert results["seen"] == [*range(results["acknowledged"] + 1)]
+        assert results["verified"] == results["acknowledged"] + 2

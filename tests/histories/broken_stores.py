@@ -182,11 +182,11 @@ class CheckingVersionsEarly(Correct):
 
     def append(self, events, *, expect=None, **options):
         with self._transaction():
-            super()._judge(expect or {})
+            super()._judge(expect or {}, {})
         time.sleep(0.001)
         return super().append(events, expect=expect, **options)
 
-    def _judge(self, expect):
+    def _judge(self, expect, expect_categories):
         pass
 
 
