@@ -96,6 +96,35 @@ class Divide(eb.Command):
         yield self.source.write(Added(Amount(6 // int(self.source.state))))
 
 
+class Discover(eb.Command):
+    """Adds to the sum that the state of another one selects."""
+
+    source: eb.Declared[Sum]
+
+    def discover(self) -> list[Sum]:
+        return [Sum(f"sum-{self.source.state % Amount(3)}")]
+
+    def decide(self) -> Iterator[eb.Write]:
+        [found] = self.discover()
+        yield self.discovered(found).write(Added(Amount(1)))
+
+
+class Count(eb.StatefulCommand[int, Added]):
+    """Folds a state of its own, and always takes the general path."""
+
+    target: eb.Declared[Sum]
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, recorded: eb.Recorded[Added], /) -> int:
+        return state + 1
+
+    def decide(self, state: int, /) -> Iterator[eb.Write]:
+        eb.require(state < 9, "full")
+        yield self.target.write(Added(Amount(1)))
+
+
 def sums() -> st.SearchStrategy[Sum]:
     return st.sampled_from([Sum("sum-1"), Sum("sum-2")])
 
@@ -107,6 +136,8 @@ COMMANDS: st.SearchStrategy[Any] = st.one_of(
     ),
     st.builds(Look, source=sums()),
     st.builds(Divide, source=sums()),
+    st.builds(Discover, source=sums()),
+    st.builds(Count, target=sums()),
 )
 RIVAL = on(Sum("sum-1"), Added(Amount(1)))
 FAULTS: st.SearchStrategy[Callable[[], Any] | None] = st.sampled_from(

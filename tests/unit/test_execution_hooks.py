@@ -405,6 +405,30 @@ async def test_the_durations_and_the_cache_of_a_command(face, options, exact_tim
     assert (attempt.cache_hits, attempt.cache_misses, attempt.events_read) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("options", [{}, {"deadline": LONG}], ids=["fast", "general"])
+@pytest.mark.parametrize("location", ["memory:", "path"])
+@pytest.mark.parametrize("has_loop", [False, True], ids=["sync", "async"])
+async def test_each_event_of_a_long_stream_is_read_and_folded_once(
+    anyio_backend, exact_times, options, location, has_loop, tmp_path
+):
+    """The fast path leaves a long stream to the general one, with the state so far."""
+    path = tmp_path / "store" if location == "path" else location
+    async with eb.open_async(path) as store:
+        await store.append([eb.new_event(A, Deposited(Money(1)))] * 3_000)
+        hooks = RecordingHooks()
+        deposit = Deposit(account=A)
+        if has_loop:
+            executor = eb.AsyncExecutor(store, hooks=[hooks])
+            await executor.execute(deposit, **options)
+        else:
+            eb.Executor(store.as_sync(), hooks=[hooks]).execute(deposit, **options)
+    [execution] = hooks.executions
+    [attempt] = execution.attempts
+    assert (attempt.cache_hits, attempt.cache_misses) == (0, 1)
+    assert attempt.events_read == 3_000
+    assert attempt.fold_seconds == 3_000 * 100 + 100
+
+
 async def test_the_facts_of_a_command_with_a_key(face, exact_times):
     face.store.inject(*costs_of_calls())
     await face.execute(Deposit(account=A), idempotency_key="k")
@@ -1103,6 +1127,31 @@ async def test_a_command_that_builds_on_a_pending_append_reports_its_phases(
             assert one.fold_seconds % 100 == 0
     # One command reads the stream, and the others wait for it.
     assert sum(at.cache_misses for one in hooks.executions for at in one.attempts) == 1
+
+
+async def test_commands_that_conflict_with_another_writer_report_each_attempt(
+    anyio_backend,
+):
+    async with eb.open_async("memory:") as store:
+        hooks = RecordingHooks()
+        executor = eb.AsyncExecutor(store, hooks=[hooks])
+        rival = [eb.new_event(A, Deposited(Money(1)))]
+        rivals = 0
+
+        async def work() -> None:
+            for _ in range(5):
+                await executor.execute(Deposit(account=A))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(work)
+            while len([one for one in hooks.executions if one.end]) < 90:
+                await store.append(rival)
+                rivals += 1
+        validate_all(hooks, 100, await store.version(A.id) - rivals)
+    attempts = [at for one in hooks.executions for at in one.attempts]
+    conflicts = sum(at.conflict_categories.get("account", 0) for at in attempts)
+    assert conflicts == len(attempts) - 100 > 0
 
 
 def test_the_facts_of_concurrent_threads_are_kept_apart(anyio_backend):

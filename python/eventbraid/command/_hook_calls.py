@@ -74,7 +74,7 @@ class HookCalls:
                 continue
             if type(observer) is ExecutionHooks:
                 observers.pop()
-            elif isinstance(observer, ExecutionHooks):
+            elif isinstance(observer, ExecutionHooks):  # pyright: ignore[reportUnnecessaryIsInstance]
                 observers[-1] = observer
             else:
                 self._refuse(hook, "execution_started", observer)
