@@ -199,9 +199,9 @@ fn has_postings(
 /// Whether the categories of the streams that a frame creates list these streams.
 fn has_created_streams(index: &dyn Index, entry: &FrameEntry) -> bool {
     let before = entry.first_position.saturating_sub(1);
-    let last = before + entry.events;
+    let last = before + entry.events();
     let mut expected: HashMap<u128, u64> = HashMap::new();
-    for category in &entry.created_categories {
+    for category in entry.created_categories.as_slice() {
         *expected.entry(*category).or_default() += 1;
     }
     expected.into_iter().all(|(category, created)| {

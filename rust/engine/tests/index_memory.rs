@@ -98,7 +98,7 @@ impl Measured {
             ..Self::default()
         };
         measured.frame.streams.reserve(1);
-        measured.frame.created_categories.reserve(1);
+        measured.frame.created_categories.replace([0]);
         measured.frame.ordinals.reserve(1024);
         drop(std::mem::take(&mut measured.index));
         measured.other = IN_USE.load(Relaxed);
@@ -114,12 +114,13 @@ impl Measured {
         self.keys += usize::from(key.is_some());
         let frame = &mut self.frame;
         frame.streams.clear();
-        frame.created_categories.clear();
+        frame.created_categories.replace([]);
         if count > 0 {
             if version == 0 {
                 let number = (self.streams - 1) / self.streams_a_category;
                 let within = (self.streams - 1) % self.streams_a_category;
-                frame.created_categories.push(hashed(!0 - number as u64));
+                let category = hashed(!0 - number as u64);
+                frame.created_categories.replace([category]);
                 self.categories += usize::from(within == 0);
                 self.categories_of_several += usize::from(within == 1);
             }
@@ -132,7 +133,6 @@ impl Measured {
         frame.ordinals.clear();
         frame.ordinals.extend(0..count);
         frame.first_position = self.position;
-        frame.events = count.into();
         frame.address = self.address;
         frame.length = 96 + 240 * u64::from(count);
         frame.key_hash = key;

@@ -213,7 +213,6 @@ fn entry(
         address,
         length: prepared.frame.len() as u64,
         first_position,
-        events: prepared.events,
         streams: streams.collect(),
         created_categories: base
             .created

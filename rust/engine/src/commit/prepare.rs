@@ -19,8 +19,9 @@ pub struct Prepared {
     /// Number of written streams, which are first in `streams`.
     pub(crate) written: usize,
     pub(crate) events: u64,
-    /// The categories that are checked.
-    pub(crate) categories: Vec<PreparedCategory>,
+    /// The categories that are checked. A pointer, because few appends check a category, and each
+    /// append is moved several times.
+    categories: Option<Box<PreparedCategories>>,
     pub(crate) key: Option<PreparedKey>,
     /// For each written stream in turn, the ordinals of its events within the frame.
     pub(crate) ordinals: Vec<u32>,
@@ -40,6 +41,9 @@ pub(crate) struct PreparedStream {
     pub(crate) count: u32,
     pub(crate) expectation: Expectation,
 }
+
+#[derive(Debug)]
+struct PreparedCategories(Vec<PreparedCategory>);
 
 #[derive(Debug)]
 pub(crate) struct PreparedCategory {
@@ -73,7 +77,11 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
     }
     let bodies = append_limits::check(append)?;
     let expectations = expectations(append.expectations)?;
-    let categories = categories(append.category_expectations)?;
+    let categories = if append.category_expectations.is_empty() {
+        None
+    } else {
+        Some(Box::new(categories(append.category_expectations)?))
+    };
     let key = append
         .idempotency_key
         .map(|text| prepare_key(text, append))
@@ -138,7 +146,11 @@ impl Prepared {
         for stream in &mut self.streams {
             stream.hash = hasher.stream(&stream.name);
         }
-        for category in &mut self.categories {
+        for category in self
+            .categories
+            .iter_mut()
+            .flat_map(|checked| &mut checked.0)
+        {
             category.hash = hasher.category(&category.name);
         }
         if let Some(key) = &mut self.key {
@@ -150,6 +162,11 @@ impl Prepared {
         self.streams.get(..self.written).unwrap_or_default()
     }
 
+    /// Return the categories that are checked.
+    pub(crate) fn categories(&self) -> &[PreparedCategory] {
+        self.categories.as_ref().map_or(&[], |checked| &checked.0)
+    }
+
     /// Build a sync marker: a frame without events. Its header contains the address up to which the
     /// log is durable (the durable hint).
     pub(crate) fn sync_marker() -> Self {
@@ -158,7 +175,7 @@ impl Prepared {
             streams: Vec::new(),
             written: 0,
             events: 0,
-            categories: Vec::new(),
+            categories: None,
             key: None,
             ordinals: Vec::new(),
             reservation: 0,
@@ -201,7 +218,8 @@ fn expectations<'a>(
 
 /// Validate the expectations on categories. They are few, so a repetition is found by comparing
 /// all names after they have been sorted.
-fn categories(expectations: &[(&str, Expectation)]) -> Result<Vec<PreparedCategory>> {
+#[cold]
+fn categories(expectations: &[(&str, Expectation)]) -> Result<PreparedCategories> {
     let mut categories = Vec::with_capacity(expectations.len());
     for (name, expectation) in expectations {
         names::check_category(name)?;
@@ -223,7 +241,7 @@ fn categories(expectations: &[(&str, Expectation)]) -> Result<Vec<PreparedCatego
             name,
             "has two expectations; give it one",
         )),
-        None => Ok(categories),
+        None => Ok(PreparedCategories(categories)),
     }
 }
 
@@ -282,6 +300,8 @@ impl<'a> Directory<'a> {
         Ok(directory)
     }
 
+    // Inline: a call of its own costs each append 45 of a commit's 11,500 instructions.
+    #[inline]
     fn ordinals(&self) -> Vec<u32> {
         if self.streams.len() == 1 {
             // The general case allocates another vector: 200 of a commit's 11,500 instructions.
@@ -339,6 +359,8 @@ fn encode(
     encoder.finish()
 }
 
+// Inline: a call of its own costs each append 50 of a commit's 11,500 instructions.
+#[inline]
 fn merge<'a>(
     directory: &Directory<'a>,
     mut expectations: HashMap<&'a str, Expectation, foldhash::fast::RandomState>,

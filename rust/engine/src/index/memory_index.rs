@@ -101,7 +101,7 @@ impl MemoryIndex {
 impl Index for MemoryIndex {
     fn apply(&mut self, frame: &FrameEntry) -> Result<(), ApplyError> {
         let mut ordinals = frame.ordinals.as_slice();
-        let mut created_categories = frame.created_categories.iter().copied();
+        let mut created_categories = frame.created_categories.as_slice().iter().copied();
         for stream in &frame.streams {
             let (own, rest) = ordinals
                 .split_at_checked(stream.count as usize)
@@ -115,8 +115,8 @@ impl Index for MemoryIndex {
         }
         self.chunks
             .push(frame.first_position, frame.address, frame.length);
-        if frame.events > 0 {
-            self.head = frame.first_position + frame.events - 1;
+        if frame.events() > 0 {
+            self.head = frame.first_position + frame.events() - 1;
         }
         Ok(())
     }

@@ -38,7 +38,6 @@ impl Model {
             address: self.end,
             length: 96 + 64 * events.len() as u64,
             first_position,
-            events: events.len() as u64,
             streams: by_stream.iter().map(entry).collect(),
             ordinals: by_stream
                 .iter()
@@ -67,7 +66,7 @@ impl Model {
         if let Some(key) = key {
             self.keys.insert(key, frame.address);
         }
-        self.head += frame.events;
+        self.head += frame.events();
         self.end = frame.end();
         frame
     }
@@ -177,7 +176,6 @@ proptest! {
 fn frame_of(stream: u128, base_version: u64, first_position: u64, key: Option<u128>) -> FrameEntry {
     FrameEntry {
         first_position,
-        events: 1,
         streams: vec![StreamEntry {
             stream_hash: stream,
             base_version,

@@ -200,7 +200,6 @@ pub(crate) fn describe(
     entry.address = address;
     entry.length = u64::from(header.length);
     entry.first_position = header.first_position;
-    entry.events = u64::from(header.events);
     entry.key_hash = frame.key().map(|(text, _)| hasher.idempotency_key(text));
     entry.streams.clear();
     let heads = frame.heads();
@@ -213,10 +212,9 @@ pub(crate) fn describe(
     let created = (0u32..).zip(&entry.streams);
     let created = created.filter(|(_, stream)| stream.is_created());
     let names = created.filter_map(|(number, _)| Some(frame.stream(number)?.name));
-    entry.created_categories.clear();
     entry
         .created_categories
-        .extend(names.map(|name| hasher.category_of(name)));
+        .replace(names.map(|name| hasher.category_of(name)));
     group_ordinals_by_stream(frame, entry);
 }
 
