@@ -24,7 +24,7 @@ EXAMPLES = [
     eb.errors.CorruptStore("log/1", 4096, "wrong checksum"),
     eb.errors.FoldError("Account", "opened", "account-a", 3, 7),
     eb.errors.DeadlineExceeded("Transfer", 3, eb.VersionConflict([CONFLICT])),
-    eb.errors.DiscoveryLimit("Transfer", "rounds", 16),
+    eb.errors.DiscoveryLimit("Transfer", "rounds", 16, 17),
     eb.errors.EventDecodeError("opened", "account-a", 7, "not JSON"),
     eb.EventbraidError("something"),
     eb.errors.IdempotencyMismatch("transfer-7"),

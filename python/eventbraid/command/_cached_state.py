@@ -17,6 +17,9 @@ that it is shared; the estimated size of the entry; and the size that was measur
 States: TypeAlias = "dict[Kind, dict[str, CachedState]]"
 """The states of streams, by their kinds and ids."""
 
+Members: TypeAlias = "dict[Kind, tuple[str, ...]]"
+"""The streams of the kinds that a command has discovered as a whole."""
+
 FoldedState: TypeAlias = "tuple[Kind, str, CachedState, int, Any, int]"
 """A kind; the id of a stream; the entry before a command's events; their number; the
 state after them, or `NO_STATE`; and the bytes by which they may enlarge the state."""

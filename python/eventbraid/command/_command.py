@@ -101,11 +101,16 @@ class Command(CommandBase):
             method is a generator.
         """
 
-    def discover(self) -> Iterable[Stream[Any, Any]]:
+    def discover(self) -> Iterable[Stream[Any, Any] | type[Stream[Any, Any]]]:
         """Return further streams to read, which depend on the states of the others.
 
         This method is called again after each read, until it returns no new stream.
         Then `discovered` returns the handles of these streams.
+
+        A kind of stream, such as ``Account``, stands for all its streams that have
+        events. If another writer creates a stream of the kind before the commit, there
+        is a conflict, and the command is decided again. So a command may decide on all
+        of them, for example on their number.
 
         Returns:
             The streams to read; a stream that was read before has no effect.

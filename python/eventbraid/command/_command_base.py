@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, overload
 
 from eventbraid.command._annotated_fields import make_dataclass
 from eventbraid.command._shape import Shape
-from eventbraid.command._write import Writable
+from eventbraid.command._write import MEMBERS, Writable, Writables
 from eventbraid.domain._fields import check_when_made
 from eventbraid.domain._schema import Use
+from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from eventbraid.command._cached_state import Members
     from eventbraid.command._stream import Stream
 
 E = TypeVar("E")
@@ -27,14 +29,36 @@ class CommandBase(ABC):
 
     __shape__: ClassVar[Shape]
 
-    def discovered(self, stream: Stream[E, S], /) -> Writable[E, S]:
-        """Return the handle of a stream that `discover` returned.
+    @overload
+    def discovered(self, stream: Stream[E, S], /) -> Writable[E, S]: ...
+    @overload
+    def discovered(self, stream: type[Stream[E, S]], /) -> Writables[E, S]: ...
+    def discovered(
+        self, stream: Stream[E, S] | type[Stream[E, S]], /
+    ) -> Writable[E, S] | Writables[E, S]:
+        """Return the handle of a stream, or of all streams of a kind.
 
         Args:
-            stream: The stream. A write to a stream that was not discovered is refused
-                by the executor (`UndeclaredStream`).
+            stream: A stream that `discover` returned; a write to any other stream is
+                refused by the executor (`UndeclaredStream`). Or a kind that `discover`
+                returned: then the handles of all its streams that have events, in the
+                order of their first events.
+
+        Raises:
+            InvalidArgument: The kind was not discovered, or the command isn't being
+                executed.
         """
-        return Writable(stream.id, self, type(stream))
+        if not isinstance(stream, type):
+            return Writable(stream.id, self, type(stream))
+        members: Members = self.__dict__.get(MEMBERS, {})
+        if stream not in members:
+            raise InvalidArgument(
+                "discovered kind",
+                stream.__name__,
+                "its streams are known only during an execution, in decide(), and if "
+                "discover() returned the kind",
+            )
+        return Writables(Writable(one, self, stream) for one in members[stream])
 
 
 def define_command(

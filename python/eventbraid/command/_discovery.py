@@ -31,15 +31,15 @@ class DiscoveryBounds:
 
 def requests(
     command: CommandBase, discover: Callable[[], object]
-) -> Iterator[Stream[Any, Any]]:
-    """Iterate over the streams that a command requests in one round.
+) -> Iterator[Stream[Any, Any] | type[Stream[Any, Any]]]:
+    """Iterate over the streams and kinds that a command requests in one round.
 
     Args:
         command: The command.
         discover: Calls its `discover`.
 
     Raises:
-        InvalidArgument: It returns something else than streams.
+        InvalidArgument: It returns something else than streams and kinds of streams.
         DiscoveryLimit: It returns too many streams.
     """
     try:
@@ -49,14 +49,30 @@ def requests(
             raise discovery_error(command, requested, remedy)  # noqa: TRY301 - marked alike
         for number, found in enumerate(cast("Iterable[object]", requested)):
             if number >= REQUESTS_LIMIT:
-                raise discovery_limit(command, "requests in one round", REQUESTS_LIMIT)  # noqa: TRY301 - as above
-            if not isinstance(found, Stream):
-                remedy = "give a stream by its kind: Kind(id)"
-                raise discovery_error(command, found, remedy)  # noqa: TRY301 - as above
-            yield found
+                what = "requests in one round"
+                raise discovery_limit(command, what, REQUESTS_LIMIT, number + 1)  # noqa: TRY301 - as above
+            yield _checked_request(command, found)
     except Exception as error:
         mark_raised_by_command(error)
         raise
+
+
+def _checked_request(
+    command: CommandBase, found: object
+) -> Stream[Any, Any] | type[Stream[Any, Any]]:
+    requested: Any = found
+    if isinstance(requested, Stream):
+        return requested  # pyright: ignore[reportUnknownVariableType]
+    if not (isinstance(requested, type) and issubclass(requested, Stream)):
+        remedy = (
+            "give a stream by its kind, Kind(id), or the kind itself for all its "
+            "streams"
+        )
+        raise discovery_error(command, found, remedy)
+    if not requested.category:
+        remedy = "it has no category; give a kind that has one"
+        raise discovery_error(command, requested.__name__, remedy)
+    return requested  # pyright: ignore[reportUnknownVariableType]
 
 
 def discovery_error(
@@ -67,6 +83,8 @@ def discovery_error(
     return InvalidArgument(f"discovery of {name}", shown_argument(thing), remedy)
 
 
-def discovery_limit(command: CommandBase, what: str, limit: int) -> DiscoveryLimit:
+def discovery_limit(
+    command: CommandBase, what: str, limit: int, actual: int
+) -> DiscoveryLimit:
     """Return the error of a discovery that exceeds a limit."""
-    return DiscoveryLimit(command.__shape__.name, what, limit)
+    return DiscoveryLimit(command.__shape__.name, what, limit, actual)

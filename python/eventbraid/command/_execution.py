@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from eventbraid._logging import COMMAND
+from eventbraid.command._categories import (
+    category_of,
+    category_queue,
+    queued_category,
+)
 from eventbraid.command._content import content_of
 from eventbraid.command._decision import decided, expectations, holds
 from eventbraid.command._executed import Executed
@@ -27,7 +32,7 @@ from eventbraid.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eventbraid.command._command_base import CommandBase
     from eventbraid.command._decision import Decision
@@ -55,6 +60,10 @@ attempts. If an attempt takes longer than the maximum, the reservation ends befo
 commit of the attempt, and the command may have another conflict. No wrong event is
 written, because the versions of the streams decide about the commit.
 """
+
+
+class _ReservationOptions(TypedDict, total=False):
+    categories: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +249,18 @@ class Execution:
             is_starving or shared.written_by_others(self._contended, now)
         ):
             return
-        streams = sorted(self._contended)
+        names = sorted(self._contended)
+        streams = [name for name in names if queued_category(name) is None]
+        categories = [one for name in names if (one := queued_category(name))]
         lasts = RESERVATION_SECONDS + 4 * self._longest
         until = min(now + TURN_SECONDS, self._terms.give_up_at)
-        while (reserved := reservations.reserve(streams, lasts)) is None:
+        # A store of another author may have reservations of streams alone.
+        options: _ReservationOptions = {"categories": categories} if categories else {}
+        while (reserved := reservations.reserve(streams, lasts, **options)) is None:
             if self._port.now() >= until:
                 return
             await self._port.sleep(random.uniform(0.0005, 0.003))
-        self._reservation = SharedReservation(reserved, streams, self._port.now())
+        self._reservation = SharedReservation(reserved, names, self._port.now())
         shared.share(self._reservation)
 
     def _is_undisturbed(self) -> bool:
@@ -279,7 +292,8 @@ class Execution:
             await port.checkpoint()
             raise
         self._decision = decision
-        if not decision.encoded and not expect and key is None:
+        categories = reading.categories
+        if not decision.encoded and not expect and not categories and key is None:
             await port.checkpoint()
             return self._checked_nothing()
         turns = self._turns
@@ -296,6 +310,7 @@ class Execution:
                 expect=expect,
                 idempotency_key=key,
                 content=self._content,
+                expect_categories=categories,
             )
         # If the append itself is interrupted, the store marks the exception.
         self._is_committed = True
@@ -403,7 +418,12 @@ class Execution:
             if failure.stream not in own or not holds(wanted, failure.actual):
                 self._raise_doubt(conflict)
                 raise conflict
+        for failing in conflict.categories:
+            if failing.category not in self._reading.categories:
+                self._raise_doubt(conflict)
+                raise conflict
         self._queue_for(failure.stream for failure in conflict.failures)
+        self._queue_for_categories(conflict)
 
     def _raise_final(self, unknown: OutcomeUnknown) -> None:
         """Raise the error of an unknown outcome if the outcome can't be determined.
@@ -421,6 +441,24 @@ class Execution:
             {event.stream for event in decision.encoded} if decision else set[str]()
         )
         self._contended.update({stream: stream in written for stream in streams})
+
+    def _queue_for_categories(self, conflict: VersionConflict) -> None:
+        """Queue for the categories whose streams have conflicted.
+
+        A conflict on one stream of a discovered category counts, too. The next one may
+        be on another of its streams, so a turn on the category is what the command
+        needs.
+        """
+        failing = {one.category for one in conflict.categories}
+        failing |= {category_of(one.stream) for one in conflict.failures}
+        decision = self._decision
+        written = (
+            {category_of(event.stream) for event in decision.encoded}
+            if decision
+            else set[str]()
+        )
+        for category in failing & self._reading.categories.keys():
+            self._contended[category_queue(category)] = category in written
 
     async def _wait_before_retry(self, error: VersionConflict | OutcomeUnknown) -> None:
         name = self._command.__shape__.name

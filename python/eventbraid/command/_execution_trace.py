@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from eventbraid.command._executed import Executed
     from eventbraid.command._hook_calls import HookCalls
     from eventbraid.command._hooks import Outcome
-    from eventbraid.errors import ConflictedStream
+    from eventbraid.errors import ConflictedCategory, ConflictedStream
 
 Phase: TypeAlias = Literal["lookup", "read", "fold", "decide", "append", "snapshot"]
 """A part of an attempt whose duration is reported."""
@@ -203,9 +203,9 @@ class ExecutionTrace:
         self.enter(None)
         now = self._waiting_since = perf_counter()
         seconds = self._seconds
-        conflicts: tuple[ConflictedStream, ...] = ()
+        conflicts: tuple[ConflictedStream | ConflictedCategory, ...] = ()
         if outcome == "conflict" and isinstance(error, VersionConflict):
-            conflicts = error.failures
+            conflicts = (*error.failures, *error.categories)
         fact = AttemptEnd(
             execution=self._start,
             number=self._number,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eventbraid._recorded import PARTS, POSITION, expanded, kinds_of
 from eventbraid._undecoded import UndecodedEvent
+from eventbraid.command._categories import read_category
 from eventbraid.command._discovery import (
     discovery_error,
     discovery_limit,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from eventbraid.command._cached_state import CachedState, Kind, States
+    from eventbraid.command._cached_state import CachedState, Kind, Members, States
     from eventbraid.command._decision import Decision
     from eventbraid.command._discovery import DiscoveryBounds
     from eventbraid.command._memory import CachedEvents, EventMemory
@@ -89,10 +90,12 @@ class FoldReading(Generic[S]):
         "_generation",
         "_has_parts",
         "_is_complete",
+        "_members",
         "_memory",
         "_recorded",
         "_rounds",
         "_with_state",
+        "categories",
         "kinds",
         "owner",
         "position",
@@ -140,6 +143,12 @@ class FoldReading(Generic[S]):
         self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
         self.position: int | None = 0
         self.versions: dict[str, int] = {}
+        self._forget_categories()
+
+    def _forget_categories(self) -> None:
+        """Drop the streams of categories, which are those of one position."""
+        self.categories: dict[str, int] = {}
+        self._members: Members = {}
 
     @property
     def recorded(self) -> Sequence[Recorded[Any]]:
@@ -184,7 +193,7 @@ class FoldReading(Generic[S]):
             await self._begin(port, check_time)
         if self._command.__shape__.discovers:
             await self._discover(port, check_time)
-        if self._with_state:
+        if self._with_state or self._members:
             await self._read_states(port, check_time)
         state = self._rounds[-1].state
         if states is not None and key is not None and is_immutable(state):
@@ -263,6 +272,7 @@ class FoldReading(Generic[S]):
         )
         self._recorded += new
         self.position = snapshot.position
+        self._forget_categories()
         self.versions = dict(snapshot.versions)
         for number, one in enumerate(self._rounds):
             if is_immutable(one.state):
@@ -276,7 +286,7 @@ class FoldReading(Generic[S]):
             else:
                 self._rounds = []
                 return
-            requested = self._newly_requested(one, check_time)
+            requested = await self._newly_requested(one, port, check_time)
             if requested != one.requested:
                 one.requested = ()
                 self._drop_rounds_after(number)
@@ -301,10 +311,12 @@ class FoldReading(Generic[S]):
         states: States = {}
         for (kind, stream), found in loaded.items():
             states.setdefault(kind, {})[stream] = found
-        self.owner = with_states(self._command, states)
+        self.owner = with_states(self._command, states, self._members)
 
     async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:
-        while requested := self._newly_requested(last := self._rounds[-1], check_time):
+        while requested := await self._newly_requested(
+            last := self._rounds[-1], port, check_time
+        ):
             last.requested = requested
             self._check_bounds()
             await self._read(port, check_time, requested, at=self.position)
@@ -434,8 +446,8 @@ class FoldReading(Generic[S]):
             # The pages have the streams one after the other.
             decoded.sort(key=POSITION)
 
-    def _newly_requested(
-        self, one: Round[S], check_time: Callable[[], None]
+    async def _newly_requested(
+        self, one: Round[S], port: Port, check_time: Callable[[], None]
     ) -> tuple[str, ...]:
         if not self._command.__shape__.discovers:
             return ()
@@ -444,14 +456,36 @@ class FoldReading(Generic[S]):
             self._command, partial(self._command.discover, one.state)
         ):
             check_time()
-            self._add_kind(found)
-            if found.id not in one.streams:
-                requested[found.id] = None
-                if len(requested) > self._bounds.streams:
-                    raise discovery_limit(
-                        self._command, "streams", self._bounds.streams
-                    )
+            if isinstance(found, type):
+                kind, streams = found, await self._members_of(found, port)
+            else:
+                kind, streams = type(found), (found.id,)
+            self._add_kind(kind, streams)
+            for stream in streams:
+                if stream not in one.streams:
+                    requested[stream] = None
+            limit, count = self._bounds.streams, len(requested)
+            if count > limit:
+                raise discovery_limit(self._command, "streams", limit, count)
         return tuple(sorted(requested))
+
+    async def _members_of(
+        self, kind: type[Stream[Any, Any]], port: Port
+    ) -> tuple[str, ...]:
+        """Return the streams of a kind, and expect that there will be no others."""
+        if kind in self._members:
+            return self._members[kind]
+        found, streams = await read_category(
+            kind.category,
+            self._command,
+            port,
+            self._cache,
+            at=self.position,
+            limit=self._bounds.streams,
+        )
+        self.categories[kind.category] = found.version
+        self._members[kind] = streams
+        return streams
 
     def _within(
         self, recorded: list[Recorded[Any]], one: Round[S]
@@ -461,27 +495,28 @@ class FoldReading(Generic[S]):
             return recorded
         return (event for event in recorded if event.stream in one.streams)
 
-    def _add_kind(self, found: Stream[Any, Any]) -> None:
-        kind = type(found)
+    def _add_kind(self, kind: type[Stream[Any, Any]], streams: tuple[str, ...]) -> None:
         unapplied = self._command.__shape__.unapplied_events(kind)
         if unapplied:
             raise discovery_error(
                 self._command,
-                found,
+                kind.__name__,
                 f"add {unapplied} to the second type argument of StatefulCommand",
             )
-        if kind.has_state:
-            self._with_state[kind, found.id] = None
-        self.kinds[found.id] = joined(
-            self.kinds.get(found.id, frozenset()), kind.events
-        )
+        for stream in streams:
+            if kind.has_state:
+                self._with_state[kind, stream] = None
+            self.kinds[stream] = joined(
+                self.kinds.get(stream, frozenset()), kind.events
+            )
 
     def _check_bounds(self) -> None:
-        rounds = self._rounds
-        if len(rounds) > self._bounds.rounds:
-            raise discovery_limit(self._command, "rounds", self._bounds.rounds)
-        if sum(len(one.requested) for one in rounds) > self._bounds.streams:
-            raise discovery_limit(self._command, "streams", self._bounds.streams)
+        command, bounds, rounds = self._command, self._bounds, len(self._rounds)
+        if rounds > bounds.rounds:
+            raise discovery_limit(command, "rounds", bounds.rounds, rounds)
+        found = sum(len(one.requested) for one in self._rounds)
+        if found > bounds.streams:
+            raise discovery_limit(command, "streams", bounds.streams, found)
 
     def _drop_rounds_after(self, number: int) -> None:
         del self._rounds[number + 1 :]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from eventbraid.errors import ConflictedStream
+from eventbraid.errors import ConflictedCategory, ConflictedStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +120,9 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
             that of decoded events, which has only streams of 16 events or more.
         events_read: The number of events that the store returned for the states. An
             event that was read twice counts twice.
-        conflicts: The streams in conflict if the outcome is ``"conflict"``, each with
-            its expected and its actual version.
+        conflicts: The streams and categories in conflict if the outcome is
+            ``"conflict"``, each with its expected and its actual version. A category
+            is in conflict if a stream of a discovered kind was created meanwhile.
         error_type: The class of the exception that ended the attempt, if any.
         rejection_code: The code of a rejection.
         retry_delay_seconds: The delay until the next attempt if the command is retried,
@@ -164,7 +165,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[str, ...] = ()
     cache_hits: int = 0
     events_read: int = 0
-    conflicts: tuple[ConflictedStream, ...] = ()
+    conflicts: tuple[ConflictedStream | ConflictedCategory, ...] = ()
     error_type: type[BaseException] | None = None
     rejection_code: str | None = None
     retry_delay_seconds: float | None = None
@@ -193,8 +194,15 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def conflict_categories(self) -> Mapping[str, int]:
-        """The number of streams in conflict, by category."""
-        return dict(Counter(one.stream.partition("-")[0] for one in self.conflicts))
+        """The number of conflicts by category: on streams, and on the category."""
+        return dict(
+            Counter(
+                one.stream.partition("-")[0]
+                if isinstance(one, ConflictedStream)
+                else one.category
+                for one in self.conflicts
+            )
+        )
 
 
 class ExecutionEnd(msgspec.Struct, frozen=True, kw_only=True):

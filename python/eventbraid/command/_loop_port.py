@@ -92,8 +92,17 @@ class LoopPort:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Awaitable[Appended]:
         """Append events."""
+        if expect_categories:
+            return self._store.append(
+                events,
+                expect=expect,
+                idempotency_key=idempotency_key,
+                content=content,
+                expect_categories=expect_categories,
+            )
         return self._store.append(
             events, expect=expect, idempotency_key=idempotency_key, content=content
         )
@@ -114,6 +123,12 @@ class LoopPort:
     ) -> Awaitable[StreamsSnapshot]:
         """Read several streams as of one position."""
         return self._reads.read_streams(streams, at=at, after=after, limit=limit)
+
+    def category_streams(
+        self, category: str, *, at: int | None, after: int = 0, limit: int
+    ) -> Awaitable[CategoryStreams]:
+        """Return the streams of a category as of one position."""
+        return self._reads.category_streams(category, at=at, after=after, limit=limit)
 
     async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
         """Return the events from one position to another, both included."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
         Appended,
+        CategoryStreams,
         Expectation,
         NewEvent,
         RecordedEvent,
@@ -56,6 +57,7 @@ class ObservedPort:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append the events of the command, or a snapshot of a state."""
         trace = self.trace
@@ -66,7 +68,11 @@ class ObservedPort:
         following: Phase | None = None
         try:
             appended = await self._port.append(
-                events, expect=expect, idempotency_key=idempotency_key, content=content
+                events,
+                expect=expect,
+                idempotency_key=idempotency_key,
+                content=content,
+                expect_categories=expect_categories,
             )
             # After its own append, the command folds its events into the states.
             following = "fold"
@@ -103,6 +109,18 @@ class ObservedPort:
             trace.enter(previous)
         trace.events_read += len(snapshot.events)
         return snapshot
+
+    async def category_streams(
+        self, category: str, *, at: int | None, after: int = 0, limit: int
+    ) -> CategoryStreams:
+        """Return the streams of a category as of one position."""
+        previous = self.trace.enter("read")
+        try:
+            return await self._port.category_streams(
+                category, at=at, after=after, limit=limit
+            )
+        finally:
+            self.trace.enter(previous)
 
     async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
         """Return the events from one position to another, both included."""

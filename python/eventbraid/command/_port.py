@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eventbraid.store import (
         Appended,
         AsyncStore,
+        CategoryStreams,
         Expectation,
         NewEvent,
         RecordedEvent,
@@ -52,6 +53,7 @@ class Port(Protocol):
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Awaitable[Appended]:
         """Append events."""
         ...
@@ -76,6 +78,12 @@ class Port(Protocol):
         the last ones; see `ReadsBeforeAppend`. A store without such reads returns all
         events.
         """
+        ...
+
+    def category_streams(
+        self, category: str, *, at: int | None, after: int = 0, limit: int
+    ) -> Awaitable[CategoryStreams]:
+        """Return the streams of a category as of one position."""
         ...
 
     def read_commit(self, first: int, last: int) -> Awaitable[list[RecordedEvent]]:

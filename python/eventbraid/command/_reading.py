@@ -27,9 +27,11 @@ class Reading(Protocol):
         position: The position of the log at which the streams were read; None if no
             stream was read.
         versions: The versions that the append expects.
+        categories: The versions of categories that the append expects.
     """
 
     kinds: dict[str, EventKinds]
+    categories: dict[str, int]
     position: int | None
 
     @property

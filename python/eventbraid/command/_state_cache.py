@@ -68,6 +68,7 @@ class StateCache:
         "_young",
         "limit",
         "loading",
+        "members",
         "pending",
         "registry",
         "saves_snapshots",
@@ -96,6 +97,10 @@ class StateCache:
         self.loading: set[tuple[Kind, str]] = set()
         # The states of contended streams after appends that aren't durable yet.
         self.pending = PendingStates()
+        # The first streams of the categories that commands have discovered. They remain
+        # the first ones, so they need no invalidation. `read_category` adds to them, up
+        # to the limit of discovery.
+        self.members: dict[str, tuple[str, ...]] = {}
         self.registry = registry
         # The states of long streams that were folded only in part: by a command that
         # hasn't finished, or that was cancelled. They are no states to decide on, so

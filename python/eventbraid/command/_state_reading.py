@@ -16,6 +16,7 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
+from eventbraid.command._categories import read_category
 from eventbraid.command._discovery import discovery_limit, requests
 from eventbraid.command._linked_append import LinkedAppend
 from eventbraid.command._reading import declared_kinds, joined
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from eventbraid._native import PendingAppend
-    from eventbraid.command._cached_state import CachedState, FoldedState, Kind, States
+    from eventbraid.command._cached_state import (
+        CachedState,
+        FoldedState,
+        Kind,
+        Members,
+        States,
+    )
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
     from eventbraid.command._discovery import DiscoveryBounds
@@ -51,6 +58,7 @@ class StateReading:
         kinds: The streams that the command may write to, with the classes of their
             events.
         versions: The versions that the append expects.
+        categories: The versions of categories that the append expects.
         position: The position of the log at which the streams were read; None if no
             stream was read.
         owner: The command whose handles may write: a copy that has the states.
@@ -69,8 +77,10 @@ class StateReading:
         "_is_torn",
         "_link",
         "_links",
+        "_members",
         "_required",
         "_states",
+        "categories",
         "kinds",
         "owner",
         "position",
@@ -107,6 +117,8 @@ class StateReading:
         self._states: States = {}
         self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
         self.versions: dict[str, int] = {}
+        self.categories: dict[str, int] = {}
+        self._members: Members = {}
         # Whether a stream was read as two kinds, at two versions.
         self._is_torn = False
         # The appends of which states were used that aren't durable yet, by stream.
@@ -114,7 +126,7 @@ class StateReading:
         self._folded: Sequence[FoldedState] = ()
         self._link: LinkedAppend | None = None
         self.position: int | None = None
-        self.owner: Command = with_states(self._command, self._states)
+        self.owner: Command = with_states(self._command, self._states, self._members)
         self._is_begun = True
 
     def cold_streams(self) -> Iterable[str]:
@@ -174,13 +186,14 @@ class StateReading:
         if not self._command.__shape__.discovers:
             return
         rounds = found = 0
-        while requested := self._newly_requested(check_time):
+        command, bounds = self._command, self._bounds
+        while requested := await self._newly_requested(port, check_time):
             rounds += 1
             found += len(requested)
-            if rounds > self._bounds.rounds:
-                raise discovery_limit(self._command, "rounds", self._bounds.rounds)
-            if found > self._bounds.streams:
-                raise discovery_limit(self._command, "streams", self._bounds.streams)
+            if rounds > bounds.rounds:
+                raise discovery_limit(command, "rounds", bounds.rounds, rounds)
+            if found > bounds.streams:
+                raise discovery_limit(command, "streams", bounds.streams, found)
             await self._load(loader, requested)
 
     def decide(self) -> Iterable[object]:
@@ -194,21 +207,35 @@ class StateReading:
             Whether the states were those of one moment. If not, the next `read` reads
             such states, and the command has to decide again.
         """
-        if self._is_snapshot or not self.versions:
+        if self._is_snapshot or not (self.versions or self.categories):
             return True
         if not all(one.is_durable for one in self._builds_on.values()):
             # The versions alone prove nothing: other events may take the place of
             # those that aren't durable yet.
             self._is_snapshot = True
             return False
-        # Only the versions are needed.
-        snapshot = await port.read_streams(
-            [*self.versions], after=self.versions, limit=0
-        )
-        if snapshot.versions == self.versions:
+        if await self._are_current(port):
             return True
         self._is_snapshot = True
         return False
+
+    async def _are_current(self, port: Port) -> bool:
+        """Return whether all versions are those of one position."""
+        position: int | None = None
+        if self.versions:
+            # Only the versions are needed.
+            snapshot = await port.read_streams(
+                [*self.versions], after=self.versions, limit=0
+            )
+            if snapshot.versions != self.versions:
+                return False
+            position = snapshot.position
+        for category, version in self.categories.items():
+            found = await port.category_streams(category, at=position, limit=0)
+            if found.version != version:
+                return False
+            position = found.position
+        return True
 
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Note the versions that the next attempt has to read at least."""
@@ -321,17 +348,48 @@ class StateReading:
         self._is_torn |= self.versions.setdefault(stream, version) != version
         self._states.setdefault(kind, {})[stream] = found
 
-    def _newly_requested(self, check_time: Callable[[], None]) -> list[Wanted]:
+    async def _newly_requested(
+        self, port: Port, check_time: Callable[[], None]
+    ) -> list[Wanted]:
         requested: dict[Wanted, None] = {}
         for found in requests(self._command, self.owner.discover):
             check_time()
-            kind, stream = type(found), found.id
-            self.kinds[stream] = joined(
-                self.kinds.get(stream, frozenset()), kind.events
-            )
-            if stream not in self._states.get(kind, {}):
-                requested[kind, stream] = None
-                if len(requested) > self._bounds.streams:
-                    limit = self._bounds.streams
-                    raise discovery_limit(self._command, "streams", limit)
+            if isinstance(found, type):
+                kind, streams = found, await self._members_of(found, port)
+            else:
+                kind, streams = type(found), (found.id,)
+            known = self._states.get(kind, {})
+            for stream in streams:
+                self.kinds[stream] = joined(
+                    self.kinds.get(stream, frozenset()), kind.events
+                )
+                if stream not in known:
+                    requested[kind, stream] = None
+            limit, count = self._bounds.streams, len(requested)
+            if count > limit:
+                raise discovery_limit(self._command, "streams", limit, count)
         return list(requested)
+
+    async def _members_of(self, kind: Kind, port: Port) -> tuple[str, ...]:
+        """Return the streams of a kind, and expect that there will be no others.
+
+        They may be newer than the states that were read before. The append proves that
+        they are right, or `confirm` does.
+        """
+        if kind in self._members:
+            return self._members[kind]
+        found, streams = await read_category(
+            kind.category,
+            self._command,
+            port,
+            self._cache,
+            at=self.position if self._is_snapshot else None,
+            limit=self._bounds.streams,
+        )
+        if self.position is None:
+            self.position = found.position
+        # Two kinds of one category may have been read at two moments.
+        version = self.categories.setdefault(kind.category, found.version)
+        self._is_torn |= version != found.version
+        self._members[kind] = streams
+        return streams

@@ -119,10 +119,14 @@ class StatefulCommand(CommandBase, Generic[S, E]):
             method is a generator.
         """
 
-    def discover(self, state: S, /) -> Iterable[Stream[Any, Any]]:
+    def discover(
+        self, state: S, /
+    ) -> Iterable[Stream[Any, Any] | type[Stream[Any, Any]]]:
         """Return further streams to read, which depend on the state.
 
-        This method is called again after each fold, until it returns no new stream.
+        This method is called again after each fold, until it returns no new stream. A
+        kind of stream, such as ``Account``, stands for all its streams that have
+        events; see `Command.discover`.
 
         Args:
             state: The fold of all streams that were read before.

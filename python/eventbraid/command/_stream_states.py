@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from eventbraid.command._cached_state import NO_STATE
 from eventbraid.command._state_cache import EVENT_BYTES
 from eventbraid.command._typing import has_slots
-from eventbraid.command._write import STATES
+from eventbraid.command._write import MEMBERS, STATES
 from eventbraid.event._frozen import is_frozen_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from eventbraid.command._cached_state import FoldedState, Kind, States
+    from eventbraid.command._cached_state import FoldedState, Kind, Members, States
     from eventbraid.command._command_base import CommandBase
     from eventbraid.command._decision import Decision
     from eventbraid.command._state_cache import StateCache
@@ -25,7 +25,7 @@ DueSnapshot: TypeAlias = "tuple[Kind, str, int, object]"
 C = TypeVar("C", bound="CommandBase")
 
 
-def with_states(command: C, states: States) -> C:
+def with_states(command: C, states: States, members: Members) -> C:
     """Return a copy of a command whose handles have the states of their streams.
 
     One command may be executed by several threads and tasks at once, and each execution
@@ -38,6 +38,7 @@ def with_states(command: C, states: States) -> C:
     attributes = vars(made)
     attributes.update(vars(command))
     attributes[STATES] = states
+    attributes[MEMBERS] = members
     if has_slots(kind):
         attributes_and_slots: Any = object.__reduce_ex__(command, 2)[2]
         if isinstance(attributes_and_slots, tuple):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
         Appended,
+        CategoryStreams,
         Expectation,
         NewEvent,
         RecordedEvent,
@@ -87,8 +88,17 @@ class ThreadPort:
         expect: Mapping[str, Expectation] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        expect_categories: Mapping[str, Expectation] | None = None,
     ) -> Appended:
         """Append events."""
+        if expect_categories:
+            return self._store.append(
+                events,
+                expect=expect,
+                idempotency_key=idempotency_key,
+                content=content,
+                expect_categories=expect_categories,
+            )
         return self._store.append(
             events, expect=expect, idempotency_key=idempotency_key, content=content
         )
@@ -109,6 +119,12 @@ class ThreadPort:
     ) -> StreamsSnapshot:
         """Read several streams as of one position."""
         return self._reads.read_streams(streams, at=at, after=after, limit=limit)
+
+    async def category_streams(
+        self, category: str, *, at: int | None, after: int = 0, limit: int
+    ) -> CategoryStreams:
+        """Return the streams of a category as of one position."""
+        return self._store.category_streams(category, at=at, after=after, limit=limit)
 
     async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
         """Return the events from one position to another, both included."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from eventbraid.command._stream import without_state
 from eventbraid.errors import InvalidArgument
+from eventbraid.errors._base import MAXIMUM_LISTED
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar
@@ -31,6 +32,12 @@ STATES = " states"
 
 Only the copy of the command that an execution makes has it. No field has this name,
 because it has a space.
+"""
+
+MEMBERS = " members"
+"""The entry of a command's ``__dict__`` with the discovered streams of whole kinds.
+
+It is made like `STATES`.
 """
 
 
@@ -217,7 +224,10 @@ class Writable(str, Generic[E_contra, S_co]):
 
 
 class Writables(tuple[Writable[E_contra, S_co], ...], Generic[E_contra, S_co]):
-    """The handles of a field that declares many streams, in the order given.
+    """The handles of many streams of one kind.
+
+    They are those of a field that declares many streams, in the order given, or those
+    of all streams of a kind, in the order of their first events.
 
     Example:
         >>> import eventbraid as eb
@@ -250,6 +260,9 @@ class Writables(tuple[Writable[E_contra, S_co], ...], Generic[E_contra, S_co]):
         for handle in self:
             if handle == stream_id:
                 return handle
+        listed = ", ".join(self[:MAXIMUM_LISTED])
+        if len(self) > MAXIMUM_LISTED:
+            listed += f" and {len(self) - MAXIMUM_LISTED} more"
         raise InvalidArgument(
-            "stream", stream_id, f"the field declares only {', '.join(self)}"
+            "stream", stream_id, f"it is not among these streams: {listed or 'none'}"
         )

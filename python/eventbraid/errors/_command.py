@@ -50,29 +50,47 @@ class UndeclaredStream(CommandError):
 
 
 class DiscoveryLimit(CommandError):
-    """A command's discovery exceeds the limit of rounds or streams.
+    """The discovery of a command exceeds a limit. Nothing was written.
 
     Attributes:
         command: The name of the command's class.
-        what: The kind of limit: ``"rounds"``, ``"streams"``, or ``"requests in one
-            round"``, which include streams that were discovered before.
-        limit: The limit.
+        what: What is limited: ``"rounds"``, ``"streams"``, the streams of a category,
+            or ``"requests in one round"``.
+        limit: The maximum.
+        actual: The number at which the limit was found to be exceeded. The command may
+            need more: its discovery ends at this number.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.errors.DiscoveryLimit("Transfer", "rounds", 16).limit
+        >>> eb.errors.DiscoveryLimit("Transfer", "rounds", 16, 17).limit
         16
     """
 
-    def __init__(self, command: str, what: str, limit: int) -> None:
-        """Build the error from the command and the limit."""
+    def __init__(self, command: str, what: str, limit: int, actual: int) -> None:
+        """Build the error from the command, the limit and the number."""
         self.command = command
         self.what = what
         self.limit = limit
+        self.actual = actual
         super().__init__(
-            f"the discovery of {command} exceeds the limit of {limit} {what}; make "
-            "discover() ask for fewer streams, or raise the executor's limit"
+            f"the discovery of {command} needs at least {actual} {what}, expected at "
+            f"most {limit}; {_discovery_remedy(what)}"
         )
+
+
+def _discovery_remedy(what: str) -> str:
+    """Return the remedy, which depends on the limit."""
+    if what == "rounds":
+        return (
+            "make discover() return more streams at once, or raise discovery_rounds "
+            "of the executor"
+        )
+    if what.startswith("requests"):
+        return "make discover() return each stream once"
+    return (
+        "keep a stream that summarises the others, or raise discovery_streams of the "
+        "executor"
+    )
 
 
 class CommandRejected(CommandError):
