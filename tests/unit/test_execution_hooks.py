@@ -583,6 +583,20 @@ async def test_a_conflict_of_the_callers_expectation_is_not_retried(face):
     assert face.last.end.outcome == "conflict"
 
 
+async def test_a_conflict_of_a_category_is_counted_for_the_category(face):
+    category = eb.errors.ConflictedCategory("account", expected=3, actual=4)
+    streams = [eb.errors.ConflictedStream(name, 0, 1) for name in (A.id, "limit-eu")]
+    for failures in ([], streams):
+        error = eb.VersionConflict(failures, [category])
+        face.store.inject(Failure(error=error, times=1))
+        with suppress(eb.VersionConflict):
+            await face.execute(Deposit(account=A))
+        first = face.last.attempts[0]
+        assert first.outcome == "conflict"
+        assert first.conflicts == (*failures, category)
+    assert first.conflict_categories == {"account": 2, "limit": 1}
+
+
 async def test_a_conflict_of_another_store_is_a_failure_of_the_command(face):
     class Elsewhere(Deposit):
         def decide(self) -> Iterable[eb.Write]:
