@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.testing import RecordingHooks
 from tests.saga_kit import (
     DEADLINES,
     MINUTE,
@@ -582,6 +583,19 @@ async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_do
     assert end.outcome is eb.SagaOutcome.COMPLETED
     assert "failed in each of 1 attempts" in caplog.text
     assert await notes(store, "saga-1") == ["book", "pay", "ship"]
+
+
+async def test_the_commands_of_steps_are_reported_to_hooks(store, receiver):
+    hooks = RecordingHooks()
+    saga = journey(receiver)
+    end = await ended(Contended(store, "book"), saga, command_hooks=[hooks])
+    assert end.outcome is eb.SagaOutcome.COMPLETED
+    # The local step, and the records that the external ones make of their results.
+    assert [(one.start.name, one.end.outcome) for one in hooks.executions] == [
+        ("Note", "succeeded")
+    ] * 3
+    outcomes = [at.outcome for at in hooks.executions[0].attempts]
+    assert outcomes == ["conflict"] * 3 + ["succeeded"]
 
 
 async def test_an_answer_is_recorded_without_another_call(store, receiver):

@@ -15,10 +15,11 @@ from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
+    from eventbraid.command import ExecutionHooks
     from eventbraid.event import EventRegistry
     from eventbraid.saga.coordination._saga_summary import SagaSummary
     from eventbraid.saga.definition._saga import Saga
@@ -111,6 +112,8 @@ class SagaCoordinator:
             conflicts.
         command_retry_timeout: The maximum duration of the execution of such a command:
             no attempt begins after it.
+        command_hooks: Receive the facts of the executions of such commands, as the
+            hooks of an executor do.
         stale_after: The age of a heartbeat from which another coordinator counts as
             stopped, at least 1 s. All coordinators should have the same value.
         ends_a_checkpoint: The number of ended sagas after which a checkpoint, the set
@@ -166,6 +169,7 @@ class SagaCoordinator:
         concurrency: int = 256,
         command_retry: RetryPolicy = _COMMAND_RETRY,
         command_retry_timeout: timedelta = _COMMAND_RETRY_TIMEOUT,
+        command_hooks: Iterable[ExecutionHooks] = (),
         stale_after: timedelta = STALE_AFTER,
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
         registry: EventRegistry | None = None,
@@ -178,6 +182,7 @@ class SagaCoordinator:
             retry=command_retry,
             retry_timeout=command_retry_timeout,
             registry=registry,
+            hooks=command_hooks,
         )
         self._parts = assemble(
             store,
