@@ -153,6 +153,22 @@ class Found(eb.Command):
         yield found.write(Deposited(Money(1)))
 
 
+class Collect(eb.Command):
+    """Deposits what all other accounts have."""
+
+    target: eb.Declared[Account]
+
+    def discover(self) -> Iterable[type[Account]]:
+        return [Account]
+
+    def decide(self) -> Iterator[eb.Write]:
+        clock.advance(1_000)
+        others = [one for one in self.discovered(Account) if one != self.target]
+        for other in others:
+            yield other.write(Withdrawn(other.state))
+            yield self.target.write(Deposited(other.state))
+
+
 class Count(eb.StatefulCommand[int, AccountEvent]):
     account: eb.Declared[Account]
 
@@ -465,6 +481,23 @@ async def test_the_facts_of_a_command_with_discovery(face, exact_times):
     await face.execute(Found(account=A))
     [attempt] = face.last.attempts
     assert (attempt.cache_hits, attempt.cache_misses, attempt.events_read) == (2, 0, 0)
+
+
+async def test_the_facts_of_a_command_that_discovers_a_category(face, exact_times):
+    face.store.inject(*costs_of_calls())
+    await face.given(B, 2)
+    face.store.inject(
+        Conflict(by=[on(Account("account-c"), Deposited(Money(3)))], at=1)
+    )
+    await face.execute(Collect(target=A))
+    first, second = face.last.attempts
+    assert (first.outcome, first.streams) == ("conflict", (A.id, B.id))
+    assert first.conflicts == (eb.errors.ConflictedCategory("account", 1, 2),)
+    assert first.conflict_categories == {"account": 1}
+    assert second.streams == (A.id, B.id, "account-c")
+    assert (second.cache_hits, second.cache_misses, second.events_read) == (2, 1, 1)
+    assert (first.decide_seconds, second.decide_seconds) == (1_000, 1_000)
+    assert face.last.end.events_appended == 4
 
 
 async def test_the_facts_of_a_command_with_a_state_of_its_own(face, exact_times):

@@ -103,7 +103,8 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
         seconds: The duration of the attempt.
         lookup_seconds: The time for the lookup of the idempotency key, and for the
             read of the events that were committed under it.
-        read_seconds: The time in which the store read events and snapshots.
+        read_seconds: The time in which the store read events, snapshots and the names
+            of a category's streams.
         fold_seconds: The time for the states: the search in the cache, decoding,
             `initial` and `apply`, `discover`, and after the commit the fold of the
             command's own events into the cached states.
