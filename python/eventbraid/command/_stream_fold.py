@@ -66,38 +66,60 @@ def fold_events(
     decoder: EventDecoder,
 ) -> object:
     """As `fold_recorded`, for a kind that has a state and a stream that was built."""
-    apply, kinds = stream.apply, kind.events
+    apply, kinds, may_be_none = stream.apply, kind.events or (), kind.may_be_none
     decoders = decoder.current_decoders()
     for one in recorded:
         # As `decoder.event` does, but without its call.
-        decode = (
-            decoders.get(one.type)
-            if one.metadata_value(SCHEMA_VERSION) is None
-            else None
-        )
-        if decode is None:
+        decode = decoders.get(one.type)
+        if decode is None or one.metadata_value(SCHEMA_VERSION) is not None:
             decoded = decoder.event(one)
         else:
             try:
                 decoded = decode(one.data)
             except Exception:  # noqa: BLE001 - the decoder applies its policy
                 decoded = decoder.event(one)
-        events: tuple[object, ...] = (decoded,)
-        if kinds is None or type(decoded) not in kinds:
-            if isinstance(decoded, Parts):
-                events = decoded
-            for event in events:
-                _refuse_foreign(kind, one, event)
-        for event in events:
-            try:
-                state = apply(state, event)
-            except Exception as error:
-                raise FoldError(
-                    kind.__name__, one.type, stream.id, one.version, one.position
-                ) from error
-            if state is None and not kind.may_be_none:
-                raise _missing_state(kind, one, event)
+        if type(decoded) not in kinds:
+            state = _fold_others(kind, stream, state, one, decoded)
+            continue
+        # As `_fold_others` does, but without its call: nearly every event passes here.
+        try:
+            state = apply(state, decoded)
+        except Exception as error:
+            raise _fold_error(stream, one) from error
+        if state is None and not may_be_none:
+            raise _missing_state(kind, one, decoded)
     return state
+
+
+def _fold_others(
+    kind: type[Stream[Any, Any]],
+    stream: Stream[Any, Any],
+    state: object,
+    recorded: RecordedEvent,
+    decoded: object,
+) -> object:
+    """Fold a record of which upcasters made several events, or of another class."""
+    events: tuple[object, ...] = decoded if isinstance(decoded, Parts) else (decoded,)
+    for event in events:
+        _refuse_foreign(kind, recorded, event)
+    for event in events:
+        try:
+            state = stream.apply(state, event)
+        except Exception as error:
+            raise _fold_error(stream, recorded) from error
+        if state is None and not kind.may_be_none:
+            raise _missing_state(kind, recorded, event)
+    return state
+
+
+def _fold_error(stream: Stream[Any, Any], recorded: RecordedEvent) -> FoldError:
+    return FoldError(
+        type(stream).__name__,
+        recorded.type,
+        stream.id,
+        recorded.version,
+        recorded.position,
+    )
 
 
 def _missing_state(

@@ -50,7 +50,8 @@ def measure_first_command(directory: Path, *, seconds: float = 10.0) -> Metrics:
 
     Returns:
         The events per second of the command, compared with a read of the same stream as
-        typed events; and the duration of the first command with a snapshot.
+        typed events; and the duration of the first command with a snapshot, without the
+        duration of a cached command, most of which is the commit.
     """
     count = max(1, min(EVENTS, int(seconds * _EVENTS_PER_SECOND)) // _BATCH) * _BATCH
     with workplace(directory) as place:
@@ -65,13 +66,22 @@ def measure_first_command(directory: Path, *, seconds: float = 10.0) -> Metrics:
             eb.Executor(store).load(SavedAccount(_LONG))
             store.append(deposits(_LONG, _TAIL))
         with_snapshot = [_first_with_snapshot(path) for _ in range(_OPENINGS)]
+    snapshot = median(first for first, _ in with_snapshot) * 1e3
+    cached = median(second for _, second in with_snapshot) * 1e3
     decoding = median(decoded for decoded, _ in rounds)
     first = median(first for _, first in rounds)
     ratio = median(decoded / first for decoded, first in rounds)
     return Metrics(
         name=f"first command on a stream of {count:,} events",
-        others={"events/s": count / first, "typed events/s": count / decoding},
+        others={
+            "events/s": count / first,
+            "typed events/s": count / decoding,
+            "with a snapshot, ms": snapshot,
+            "cached, ms": cached,
+        },
         notes=(
+            f"with a snapshot and {_TAIL} events after it: {snapshot:.2f} ms",
+            f"the next command, which is cached: {cached:.2f} ms",
             f"without a snapshot: {first:.2f} s, {count / first:,.0f} events/s",
             f"typed read of the stream: {count / decoding:,.0f} events/s",
         ),
@@ -79,12 +89,12 @@ def measure_first_command(directory: Path, *, seconds: float = 10.0) -> Metrics:
             Target(
                 what="without a snapshot",
                 value=ratio,
-                unit="x the rate of a typed read",
+                unit="x a typed read",
                 bound=0.7,
             ),
             Target(
-                what=f"with a snapshot and {_TAIL} events after it",
-                value=median(with_snapshot) * 1e3,
+                what="with a snapshot, more than a cached one",
+                value=median(one - two for one, two in with_snapshot) * 1e3,
                 unit="ms",
                 bound=5.0,
                 at_most=True,
@@ -169,10 +179,13 @@ def _first(path: Path) -> float:
         return time.perf_counter() - start
 
 
-def _first_with_snapshot(path: Path) -> float:
+def _first_with_snapshot(path: Path) -> tuple[float, float]:
+    """Return the seconds of the first command, and of the next: it is durable, too."""
     with eb.open(path) as store:
         executor = eb.Executor(store)
         executor.execute(SavedDeposit(account=_OTHER, amount=Amount(1)))
         start = time.perf_counter()
         executor.execute(SavedDeposit(account=_LONG, amount=Amount(1)))
-        return time.perf_counter() - start
+        middle = time.perf_counter()
+        executor.execute(SavedDeposit(account=_LONG, amount=Amount(1)))
+        return middle - start, time.perf_counter() - middle

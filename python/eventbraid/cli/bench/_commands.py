@@ -150,12 +150,15 @@ class TaskRounds:
 
     Attributes:
         attempts: The attempts of each command that was executed.
+        processor_times: The processor time of the event loop's thread at each of their
+            ends, in order.
     """
 
     def __init__(self, runner: asyncio.Runner, store: eb.AsyncEventStore) -> None:
         self._runner = runner
         self._executor = eb.AsyncExecutor(store)
         self.attempts: list[int] = []
+        self.processor_times: list[float] = []
 
     def run(
         self, commands: Sequence[Callable[[], eb.Command]], seconds: float
@@ -180,6 +183,7 @@ class TaskRounds:
                 executed = await self._executor.execute(choose())
                 now = time.perf_counter()
                 times.append(now)
+                self.processor_times.append(time.thread_time())
                 self.attempts.append(executed.attempts)
 
         async with asyncio.TaskGroup() as tasks:
