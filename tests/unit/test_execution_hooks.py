@@ -833,7 +833,15 @@ async def test_a_hook_does_not_find_the_exception_of_the_command(face):
     for options in ({}, {"deadline": LONG}):
         with pytest.raises(ZeroDivisionError):
             await face.execute(Faulty(account=A), Curious(), **options)
-    assert found == [None] * 4
+    for fault, options in [
+        (Conflict(times=1), {}),
+        (Conflict(times=1), {"deadline": LONG}),
+        (UnknownOutcome(committed=False, times=1), {"idempotency_key": "k"}),
+    ]:
+        face.store.inject(fault)
+        await face.execute(Deposit(account=A), Curious(), **options)
+        assert len(face.last.attempts) == 2
+    assert found == [None] * (2 * 2 + 3 * 3)
 
 
 async def test_an_error_of_the_command_passes_a_broken_hook(face):

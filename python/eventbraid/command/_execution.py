@@ -163,7 +163,7 @@ class Execution:
                     if is_in_turn:
                         self._note_others(conflict)
                     self._reading.note_conflict(conflict)
-                    await self._wait_before_retry(conflict)
+                    self._last = conflict
                 except OutcomeUnknown as unknown:
                     self._raise_final(unknown)
                     self._note_duration()
@@ -171,10 +171,13 @@ class Execution:
                     known = await self._known_after(unknown)
                     if known is not None:
                         return known
-                    await self._wait_before_retry(unknown)
+                    self._last = unknown
                 except Exception as error:
                     self._raise_doubt(error)
                     raise
+                # Outside of the handlers: a hook that is called there would find the
+                # exception, with the values in its frames, by `sys.exception`.
+                await self._wait_before_retry(self._last)
         except BaseException as error:
             # Also while it waits for the next attempt, or looks up the key.
             self._mark_doubt(error)
@@ -191,6 +194,7 @@ class Execution:
         self._note_duration()
         self._queue_for(one.stream for one in failed.conflict.failures)
         self._reading.note_conflict(failed.conflict)
+        self._last = failed.conflict
         await self._wait_before_retry(failed.conflict)
 
     def _is_contended(self) -> bool:
@@ -468,7 +472,6 @@ class Execution:
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
         delay = 0.0 if self._is_undisturbed() else self._next_delay()
         resumed_at = self._port.now() + delay
-        self._last = error
         self._refuse_late(resumed_at)
         too_late = resumed_at >= self._terms.give_up_at
         if too_late or not self._retry.allows_another(self._attempts):
