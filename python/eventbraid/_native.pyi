@@ -31,6 +31,7 @@ __all__ = [
     "LogWaiter",
     "NewEvent",
     "Page",
+    "PendingAppend",
     "Query",
     "RecordedEvent",
     "Store",
