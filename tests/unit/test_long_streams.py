@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -397,7 +398,7 @@ def test_unfinished_folds_are_bounded_in_number(store):
     for number in range(1_000):
         entry = (number, number, True, 0, 0)
         cache.note_progress(Counter, f"counter-{number}", entry, cache._generation)
-    assert len(cache._progress) == 64
+    assert len(cache.progress) == 64
     assert cache.find_progress(Counter, "counter-999", cache._generation)
 
 
@@ -426,6 +427,25 @@ async def test_tasks_that_need_one_long_stream_fold_it_together(
         # Each task may fold one page that another one folds at the same time.
         assert len(folded) < length + tasks_count * PAGE_EVENTS
     assert len(set(folded)) == length + tasks_count
+
+
+@pytest.mark.parametrize("kind", [CountSlowly, Append])
+def test_threads_that_need_one_long_stream_lose_no_event(store, kind):
+    stream = "slow-1" if kind is CountSlowly else "lists-1"
+    fill(store, stream, LONG)
+    fill(store, stream, LONG)
+    executor = eb.Executor(store, retry=eb.RetryPolicy(maximum_attempts=1_000))
+    command = kind(**{"counter" if kind is CountSlowly else "list": stream})
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(executor.execute, [command] * 16))
+    expected = range(2 * LONG + 1, 2 * LONG + 17)
+    assert sorted(one.versions[stream] for one in done) == [*expected]
+    loaded = executor.load(Slow(stream) if kind is CountSlowly else Lists(stream))
+    total = 2 * LONG + 16
+    assert loaded.version == total
+    assert loaded.state == (total if kind is CountSlowly else [1] * total)
+    # Each event was folded in order by each fold that reached it.
+    assert set(folded) == {(stream, number + 1) for number in range(total)}
 
 
 @pytest.mark.anyio

@@ -304,7 +304,9 @@ class FoldReading(Generic[S]):
             # A stream that isn't among them was discovered by an earlier attempt.
             if stream in self.versions:
                 found = self._cache.find(kind, stream)
-                if found is None:
+                if found is None and (
+                    self._cache.progress or kind.snapshots is not None
+                ):
                     found = await loader.find_older(kind, stream)
                 wanted[kind, stream] = found
         _, loaded = await loader.load(wanted, at=self.position, is_pinned=True)

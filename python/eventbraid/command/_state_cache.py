@@ -63,13 +63,13 @@ class StateCache:
         "_generation",
         "_lock",
         "_old",
-        "_progress",
         "_size",
         "_young",
         "limit",
         "loading",
         "members",
         "pending",
+        "progress",
         "registry",
         "saves_snapshots",
     )
@@ -105,7 +105,7 @@ class StateCache:
         # The states of long streams that were folded only in part: by a command that
         # hasn't finished, or that was cancelled. They are no states to decide on, so
         # `find` doesn't return them.
-        self._progress: dict[tuple[Kind, str], CachedState] = {}
+        self.progress: dict[tuple[Kind, str], CachedState] = {}
         # Protects the exchange of the generations, the size and the unfinished states.
         # Without it, two threads could both exchange them, and drop entries that were
         # just used. Lookups take no lock: they read a dictionary that at most becomes
@@ -238,7 +238,7 @@ class StateCache:
         with self._lock:
             if not self.limit or generation != self._generation:
                 return
-            progress = self._progress
+            progress = self.progress
             known = progress.pop((kind, stream), None)
             if known is not None and known[0] > entry[0]:
                 entry = known
@@ -264,7 +264,7 @@ class StateCache:
             entry = states.get(kind, {}).get(stream)
             if entry is not None and after < entry[0] <= until:
                 return entry if entry[2] else self.own_copy(kind, stream, entry)
-        entry = self._progress.get((kind, stream))
+        entry = self.progress.get((kind, stream))
         is_further = entry is not None and entry[2] and after < entry[0] <= until
         return entry if is_further else None
 
@@ -275,15 +275,15 @@ class StateCache:
         with self._lock:
             if generation != self._generation:
                 return None
-            found = self._progress.get((kind, stream))
+            found = self.progress.get((kind, stream))
             if found is not None and not found[2]:
-                del self._progress[kind, stream]
+                del self.progress[kind, stream]
             return found
 
     def end_progress(self, kind: Kind, stream: str) -> None:
         """Drop the state of an unfinished fold, because one has been finished."""
         with self._lock:
-            self._progress.pop((kind, stream), None)
+            self.progress.pop((kind, stream), None)
 
     def drop(self, kind: Kind, stream: str) -> None:
         """Drop the state of a stream."""
@@ -298,7 +298,7 @@ class StateCache:
         with self._lock:
             self._generation = self.registry.generation
             self._young, self._old = {}, {}
-            self._progress = {}
+            self.progress = {}
             self._size = 0
         self.pending.clear()
 

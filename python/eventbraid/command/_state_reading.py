@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 _stream_id = itemgetter(1)
 
+_STREAMS_A_LOOK = 64
+"""The number of cached states that are looked up between two looks at the clock."""
+
 
 class StateReading:
     """The streams of one execution, and their versions and states.
@@ -286,25 +289,29 @@ class StateReading:
         if due:
             await save_snapshots(port, due, self._decoder.registry)
 
-    async def _load(self, loader: StateLoader, wanted: list[Wanted]) -> None:
+    async def _load(  # noqa: C901, PLR0912 - a helper would be a call for each stream
+        self, loader: StateLoader, wanted: list[Wanted]
+    ) -> None:
         """Find the states of streams in the cache, and read what is missing there."""
         missing: dict[Wanted, CachedState | None] = {}
         cold: set[Wanted] = set()
         kind_counts = Counter(map(_stream_id, wanted))
         has_pending = self._links and bool(self._cache.pending.entries)
-        trace = loader.trace
-        for one in wanted:
+        cache, trace = self._cache, loader.trace
+        for number, one in enumerate(wanted):
             kind, stream = one
             if has_pending and kind_counts[stream] == 1 and self._put_newest(one):
                 if trace is not None:
                     trace.note_lookup(stream, is_hit=True)
                 continue
-            found = self._cache.find(kind, stream)
+            found = cache.find(kind, stream)
             if trace is not None:
                 trace.note_lookup(stream, is_hit=found is not None)
             if found is None:
                 cold.add(one)
-                missing[one] = await loader.find_older(kind, stream)
+                missing[one] = None
+                if cache.progress or kind.snapshots is not None:
+                    missing[one] = await loader.find_older(kind, stream)
             elif (
                 self._is_snapshot
                 or found[0] < self._required.get(stream, 0)
@@ -315,17 +322,20 @@ class StateReading:
                 missing[one] = found
             else:
                 self._put(kind, stream, found)
-            await loader.let_others_run()
+            # A mutable state was copied, which may take long.
+            is_slow = found is not None and not found[2]
+            if is_slow or number % _STREAMS_A_LOOK == 0:
+                await loader.let_others_run()
         if not missing:
             return
-        self._cache.loading |= cold
+        cache.loading |= cold
         try:
             at = self.position if self._is_snapshot else None
             position, states = await loader.load(
                 missing, at=at, is_pinned=self._is_snapshot
             )
         finally:
-            self._cache.loading -= cold
+            cache.loading -= cold
         if self.position is None:
             self.position = position
         for (kind, stream), found in states.items():

@@ -14,7 +14,7 @@ import msgspec
 from eventbraid.command._immutable import is_always_immutable, is_immutable
 from eventbraid.command._snapshots import find_snapshot, save_snapshots
 from eventbraid.command._state_cache import EVENT_BYTES
-from eventbraid.command._stream_fold import fold_recorded, initial_state
+from eventbraid.command._stream_fold import fold_events
 from eventbraid.store._paging import LARGEST_NUMBER
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def load_stream(
         port.trace.begin_attempt(1)
         port.trace.note_lookup(stream.id, is_hit=found is not None)
         port.trace.enter("fold")
-    if found is None:
+    if found is None and (cache.progress or wanted[0].snapshots is not None):
         found = await loader.find_older(*wanted)
     _, states = await loader.load({wanted: found})
     await port.checkpoint()
@@ -84,8 +84,10 @@ class _Fold:
     Attributes:
         kind: The kind.
         stream: The id of the stream.
+        typed: The stream.
         found: The entry with which the fold began; None for the initial state.
-        version: The version up to which the events are folded.
+        version: The version up to which the events are folded. A kind without a state
+            needs no event, so it counts as folded up to any version.
         state: The state at this version.
         size: The bytes of the events since `found`.
         shared: The last state that was found to be immutable. The parts that a later
@@ -101,12 +103,16 @@ class _Fold:
         "size",
         "state",
         "stream",
+        "typed",
         "version",
     )
 
     def __init__(self, wanted: Wanted, found: CachedState | None) -> None:
         """Begin with an entry, or with the initial state."""
-        self.kind, self.stream = wanted
+        kind, stream = self.kind, self.stream = wanted
+        # As `stream_of` does, but without its call.
+        self.typed = object.__new__(kind)
+        self.typed._id = stream  # noqa: SLF001
         self.shared: object = None
         self.is_mutable = False
         self.continue_from(found)
@@ -117,24 +123,16 @@ class _Fold:
         self.size = 0
         self.version: int
         self.state: object
-        if found is None:
-            self.version, self.state = 0, initial_state(self.kind, self.stream)
+        if not self.kind.has_state:
+            self.version, self.state = LARGEST_NUMBER, None
+        elif found is None:
+            self.version, self.state = 0, self.typed.initial()
         else:
             self.version, self.state = found[:2]
 
-    @property
-    def read_after(self) -> int:
-        """The version after which events are needed; without a state, none are."""
-        return self.version if self.kind.has_state else LARGEST_NUMBER
-
-    def next_index(self, events: Sequence[RecordedEvent]) -> int:
-        """Return the index of the first event that isn't folded yet."""
-        # Two kinds of one stream may have begun at different versions.
-        return max(0, self.version + 1 - events[0].version)
-
     def fold(self, events: Sequence[RecordedEvent], decoder: EventDecoder) -> None:
         """Fold a few of the events that follow."""
-        self.state = fold_recorded(self.kind, self.stream, self.state, events, decoder)
+        self.state = fold_events(self.kind, self.typed, self.state, events, decoder)
         self.version = events[-1].version
         if self.found is not None and not is_always_immutable(self.state.__class__):
             self.size += sum(EVENT_BYTES + len(one.data) for one in events)
@@ -250,7 +248,10 @@ class StateLoader:
             if first is None:
                 first = page
                 for fold in folds:
-                    if fold.version > page.versions[fold.stream]:
+                    if (
+                        fold.version > page.versions[fold.stream]
+                        and fold.kind.has_state
+                    ):
                         # The entry is newer than the position.
                         fold.continue_from(None)
             events = await self._by_stream(page, len(after))
@@ -258,8 +259,10 @@ class StateLoader:
             for fold in folds:
                 version = first.versions[fold.stream]
                 until = version if is_pinned else LARGEST_NUMBER
-                await self._fold(fold, events.get(fold.stream, ()), version, until)
-                if fold.read_after < version and not is_last:
+                own = events.get(fold.stream)
+                if own and fold.kind.has_state:
+                    await self._fold(fold, own, version, until)
+                if fold.version < version and not is_last:
                     unfinished.append(fold)
                 else:
                     entry = await self._finish(fold, version)
@@ -297,9 +300,9 @@ class StateLoader:
             version: The version at which the fold is finished.
             until: The highest version at which a state of another command can be used.
         """
-        if not (events and fold.kind.has_state):
-            return
-        begin = fold.next_index(events)
+        # Two kinds of one stream may have begun at different versions.
+        before = events[0].version - 1
+        begin = max(0, fold.version - before)
         while begin < len(events):
             end = begin + _EVENTS_A_SLICE
             fold.fold(events[begin:end], self._decoder)
@@ -313,7 +316,7 @@ class StateLoader:
                 )
                 if further is not None:
                     fold.continue_from(further)
-                    begin = fold.next_index(events)
+                    begin = fold.version - before
 
     def _share(self, fold: _Fold) -> None:
         entry = fold.shareable()
@@ -324,9 +327,11 @@ class StateLoader:
         """Cache the state of a fold, and record a snapshot if it is due."""
         kind, stream, found, state = fold.kind, fold.stream, fold.found, fold.state
         cache = self._cache
-        # It may be newer if another command has folded it.
-        version = max(version, fold.version)
-        cache.end_progress(kind, stream)
+        if kind.has_state and fold.version > version:
+            # Another command has folded it further.
+            version = fold.version
+        if cache.progress:
+            cache.end_progress(kind, stream)
         begun_at = 0 if found is None else found[0]
         if (
             kind.snapshots is not None
@@ -335,6 +340,9 @@ class StateLoader:
         ):
             due = [(kind, stream, version, state)]
             await save_snapshots(self._port, due, self._decoder.registry)
+        if fold.shared is not None:
+            # Most of the state was examined before it was shared.
+            found = fold.shareable()
         entry = cache.put(
             kind, stream, version, state, self.generation, fold.size, found
         )
@@ -346,5 +354,5 @@ def _read_after(folds: Iterable[_Fold]) -> dict[str, int]:
     after: dict[str, int] = {}
     for fold in folds:
         stream = fold.stream
-        after[stream] = min(fold.read_after, after.get(stream, LARGEST_NUMBER))
+        after[stream] = min(fold.version, after.get(stream, LARGEST_NUMBER))
     return after
