@@ -94,6 +94,7 @@ class Execution:
         "_is_committed",
         "_last",
         "_longest",
+        "_owns_reservation",
         "_port",
         "_queues",
         "_reading",
@@ -134,6 +135,7 @@ class Execution:
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
         self._reservation: SharedReservation | None = None
+        self._owns_reservation = False
         self._decoder = decoder
         self._reading = reading
         self._turns: Turns | None = None
@@ -162,6 +164,7 @@ class Execution:
                     self._raise_foreign(conflict)
                     if is_in_turn:
                         self._note_others(conflict)
+                    self._end_sharing()
                     self._reading.note_conflict(conflict)
                     self._last = conflict
                 except OutcomeUnknown as unknown:
@@ -219,12 +222,14 @@ class Execution:
         turns = Turns(self._queues, self._port, TURN_SECONDS + 3 * self._longest)
         try:
             if not self._is_undisturbed():
-                await turns.take(self._contended, self._terms.give_up_at)
+                builds_on = self._reading.builds_on(self._port, self._contended)
+                await turns.take(self._contended, self._terms.give_up_at, builds_on)
             self._refuse_late()
             await self._reserve_if_starving()
             with self._reservation.use() if self._reservation else nullcontext():
                 self._began = self._port.now()
                 self._turns = turns
+                self._reading.require(turns.versions())
                 return await self._attempt(turns.states())
         finally:
             self._turns = None
@@ -265,7 +270,22 @@ class Execution:
                 return
             await self._port.sleep(random.uniform(0.0005, 0.003))
         self._reservation = SharedReservation(reserved, names, self._port.now())
+        self._owns_reservation = True
         shared.share(self._reservation)
+
+    def _end_sharing(self) -> None:
+        """Stop sharing a reservation after a conflict.
+
+        The command that has reserved the streams makes its next attempt without a turn.
+        Further commands would be in its way. All other commands make their next attempt
+        in their turn; without turns, they would have conflicts with each other.
+        """
+        if self._reservation is None:
+            return
+        if self._owns_reservation:
+            self._reservation.is_open = False
+        else:
+            self._leave_reservation()
 
     def _is_undisturbed(self) -> bool:
         """Return whether other writers wait for this command.
@@ -278,6 +298,7 @@ class Execution:
 
     def _leave_reservation(self) -> None:
         reservation, self._reservation = self._reservation, None
+        self._owns_reservation = False
         if reservation is not None:
             self._queues.reservations.leave(reservation)
 
@@ -306,9 +327,9 @@ class Execution:
             if turns and link and link.is_published:
                 # The next command can decide on the states of this one, and build its
                 # append on this one.
-                if self._reservation is not None:
+                if self._reservation is not None and self._owns_reservation:
                     self._reservation.is_open = True
-                turns.give_back()
+                turns.pass_on()
             appended = await port.append(
                 decision.encoded,
                 expect=expect,
@@ -318,6 +339,8 @@ class Execution:
             )
         # If the append itself is interrupted, the store marks the exception.
         self._is_committed = True
+        if turns:
+            turns.note_versions(appended.versions)
         if appended.replayed:
             return await self._replayed(appended)
         await reading.keep(port, decision, appended)

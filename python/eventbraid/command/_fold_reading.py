@@ -212,6 +212,14 @@ class FoldReading(Generic[S]):
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Do nothing: the next attempt reads all streams."""
 
+    def require(self, versions: Mapping[str, int]) -> None:
+        """Do nothing: each attempt reads all streams."""
+
+    def builds_on(self, port: Port, streams: Iterable[str]) -> Mapping[str, object]:
+        """Return nothing: the command reads durable events."""
+        del port, streams
+        return {}
+
     def link(
         self,
         port: Port,

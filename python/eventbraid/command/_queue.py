@@ -22,7 +22,8 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eventbraid.command._shared_reservation import SharedReservations
 from eventbraid.store._fork import PerProcess
@@ -46,6 +47,8 @@ _NEXT = 64
 
 _OLDEST = 16
 """The maximum number of holders of a shared turn that one check examines."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Waiter(Protocol):
@@ -104,24 +107,48 @@ class Hold:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """A place of a command in a queue."""
+    """A place of a command in a queue.
+
+    Attributes:
+        waiter: The thread or task that waits.
+        writes: Whether the command writes to the stream.
+        hold: The turns of the attempt.
+        builds_on: What identifies the pending states of the stream on which the command
+            can decide. A command can only decide on the states of commands with an
+            equal value. None if it decides on durable states only.
+        has_passed_on: Whether the command has published its state, and lets commands
+            that can build on it have the turn, too.
+    """
 
     waiter: Waiter
     writes: bool
     hold: Hold
+    builds_on: object = None
+    has_passed_on: bool = False
 
 
 class StreamQueue:
-    """The queue of one stream: the commands with the turn, and the waiting commands."""
+    """The queue of one stream: the commands with the turn, and the waiting commands.
 
-    __slots__ = ("_holders", "_waiting", "_writers", "states")
+    Attributes:
+        states: The states that the commands share.
+        version: The version of the stream after the last commit in a turn; 0 if it
+            isn't known. The next command may have an older state in its cache: the
+            commit may be that of a command with another kind of the stream, or with
+            another cache.
+    """
+
+    __slots__ = ("_active", "_holders", "_waiting", "_writers", "states", "version")
 
     def __init__(self) -> None:
         """Begin without commands."""
         self.states: SharedStates = {}
+        self.version = 0
         self._holders: dict[Place, None] = {}
         self._waiting: OrderedDict[Place, None] = OrderedDict()
         self._writers = 0
+        # The number of holders that have not passed on the turn.
+        self._active = 0
 
     def __len__(self) -> int:
         """Return the number of places."""
@@ -146,6 +173,7 @@ class StreamQueue:
         self._writers += place.writes
         if not self._waiting and self._admits(place):
             self._holders[place] = None
+            self._active += 1
             return True
         self._waiting[place] = None
         if place.waiter.is_urgent:
@@ -162,6 +190,20 @@ class StreamQueue:
         """Remove a place, if it is there; return the places that now have the turn."""
         if not self._discard(place):
             return []
+        return self._grant(now)
+
+    def pass_on(self, place: Place, now: float) -> list[Place]:
+        """Let commands have the turn that can build on the pending state of a holder.
+
+        The place remains until the append is durable. Any other command would decide on
+        a state before that of the holder, and have a conflict.
+        """
+        if place not in self._holders or place.has_passed_on or not place.builds_on:
+            return []
+        if not place.writes:
+            return self.remove(place, now)
+        place.has_passed_on = True
+        self._active -= 1
         return self._grant(now)
 
     def expire(self, now: float) -> tuple[list[Place], list[Place]]:
@@ -200,20 +242,27 @@ class StreamQueue:
             if place in places:
                 del places[place]
                 self._writers -= place.writes
+                if places is self._holders and not place.has_passed_on:
+                    self._active -= 1
                 return True
         return False
 
     def _admits(self, place: Place) -> bool:
-        # All holders of a shared turn are readers, so it is enough to examine the first
-        # one.
+        # Several holders are readers, or have equal values of `builds_on`. So it is
+        # enough to examine the first one.
         first = next(iter(self._holders), None)
-        return first is None or not (place.writes or first.writes)
+        if first is None:
+            return True
+        if not self._active:
+            return place.builds_on == first.builds_on
+        return not (place.writes or first.writes)
 
     def _grant(self, now: float) -> list[Place]:
         granted: list[Place] = []
         while self._waiting and self._admits(first := next(iter(self._waiting))):
             del self._waiting[first]
             self._holders[first] = None
+            self._active += 1
             first.hold.has_run = False
             first.hold.expires_at = now + first.hold.allowed
             granted.append(first)
@@ -267,6 +316,16 @@ class StreamQueues:
             queue = self._queues.get(stream)
             return {} if queue is None else queue.states
 
+    def versions(self, streams: Iterable[str]) -> dict[str, int]:
+        """Return the versions of streams that were noted in their queues."""
+        with self._lock:
+            queues = self._queues
+            return {
+                stream: version
+                for stream in streams
+                if stream in queues and (version := queues[stream].version)
+            }
+
     def is_awaited(self, stream: str) -> bool:
         """Return whether a command waits for the turn on a stream."""
         with self._lock:
@@ -289,12 +348,27 @@ class StreamQueues:
             one.waiter.wake()
         return waits
 
-    def leave(self, stream: str, place: Place, now: float) -> None:
-        """Leave a stream's queue, and wake the commands that have the turn now."""
+    def pass_on(self, stream: str, place: Place, now: float) -> None:
+        """Share a turn with the commands that can build on the holder's state."""
+        with self._lock:
+            queue = self._queues.get(stream)
+            woken = [] if queue is None else queue.pass_on(place, now)
+        self._wake(stream, woken, now)
+
+    def leave(self, stream: str, place: Place, now: float, version: int = 0) -> None:
+        """Leave a stream's queue, and wake the commands that have the turn now.
+
+        Args:
+            stream: The stream.
+            place: The place that is left.
+            now: The time.
+            version: The version of the stream after the command; 0 if it isn't known.
+        """
         with self._lock:
             queue = self._queues.get(stream)
             woken = [] if queue is None else queue.remove(place, now)
             if queue is not None:
+                queue.version = max(queue.version, version)
                 self._drop_if_empty(stream, queue)
         self._wake(stream, woken, now)
 
@@ -335,7 +409,7 @@ class Turns:
     attempt. So there is no deadlock.
     """
 
-    __slots__ = ("_hold", "_now", "_queues", "_taken", "_waiter")
+    __slots__ = ("_committed", "_hold", "_now", "_queues", "_taken", "_waiter")
 
     def __init__(
         self, queues: StreamQueues, port: QueueingPort, allowed: float = TURN_SECONDS
@@ -352,17 +426,25 @@ class Turns:
         self._now: Callable[[], float] = port.now
         self._hold = Hold(allowed)
         self._taken: list[tuple[str, Place]] = []
+        self._committed: Mapping[str, int] = _NOTHING
 
-    async def take(self, streams: Mapping[str, bool], until: float) -> None:
+    async def take(
+        self,
+        streams: Mapping[str, bool],
+        until: float,
+        builds_on: Mapping[str, object] = _NOTHING,
+    ) -> None:
         """Wait for the turn on each stream, at most until a time.
 
         Args:
             streams: For each stream, whether the command writes to it.
             until: The time on the port's clock.
+            builds_on: What identifies the pending states on which the command can
+                decide, for each stream that can have some; see `Place`.
         """
         hold = self._hold
         for stream in sorted(streams)[:QUEUES_LIMIT]:
-            place = Place(self._waiter(), streams[stream], hold)
+            place = Place(self._waiter(), streams[stream], hold, builds_on.get(stream))
             self._taken.append((stream, place))
             hold.expires_at = math.inf
             seconds = self._queues.join(stream, place, self._now())
@@ -395,15 +477,30 @@ class Turns:
         """Return the shared states of the first stream's queue."""
         return self._queues.states(self._taken[0][0]) if self._taken else {}
 
+    def versions(self) -> dict[str, int]:
+        """Return the versions that the streams have at least, as far as known."""
+        return self._queues.versions([stream for stream, _ in self._taken])
+
+    def note_versions(self, versions: Mapping[str, int]) -> None:
+        """Note the versions after a commit, for the next commands of the queues."""
+        self._committed = versions
+
     def awaited(self) -> list[str]:
         """Return the streams for whose turns other commands wait."""
         return [one for one, _ in self._taken if self._queues.is_awaited(one)]
+
+    def pass_on(self) -> None:
+        """Share the turns with the commands that can build on this one's append."""
+        now = self._now()
+        for stream, place in self._taken:
+            self._queues.pass_on(stream, place, now)
 
     def give_back(self) -> None:
         """Leave all queues."""
         while self._taken:
             stream, place = self._taken.pop()
-            self._queues.leave(stream, place, self._now())
+            version = self._committed.get(stream, 0)
+            self._queues.leave(stream, place, self._now(), version)
 
 
 _queues: MutableMapping[object, PerProcess[StreamQueues]] = weakref.WeakKeyDictionary()

@@ -71,6 +71,23 @@ class Reading(Protocol):
         """Note the conflict of an attempt, for the next read."""
         ...
 
+    def require(self, versions: Mapping[str, int]) -> None:
+        """Note the versions that the states of the next attempt must have at least."""
+        ...
+
+    def builds_on(self, port: Port, streams: Iterable[str]) -> Mapping[str, object]:
+        """Return what identifies the pending states on which the command can decide.
+
+        Args:
+            port: The operations of the store.
+            streams: Contended streams.
+
+        Returns:
+            Equal values for two commands that can decide on each other's states; no
+            value for a stream of which the command needs a durable state.
+        """
+        ...
+
     def link(
         self,
         port: Port,

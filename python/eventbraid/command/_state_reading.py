@@ -25,7 +25,7 @@ from eventbraid.command._stream_loading import StateLoader
 from eventbraid.command._stream_states import fold_decision, keep_states, with_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from eventbraid._native import PendingAppend
     from eventbraid.command._cached_state import (
@@ -73,6 +73,7 @@ class StateReading:
         "_cache",
         "_command",
         "_decoder",
+        "_discovered",
         "_folded",
         "_generation",
         "_is_begun",
@@ -112,6 +113,9 @@ class StateReading:
         self._is_snapshot = False
         self._links = False
         self._required: dict[str, int] = {}
+        # The kinds of the streams that earlier attempts have read, if there may be
+        # other ones than the declared ones.
+        self._discovered: dict[str, Kind] = {}
         self._generation = cache.registry.generation
         self._begin()
 
@@ -261,8 +265,38 @@ class StateReading:
         pending = self._cache.pending
         if awaited:
             pending.note_contention(awaited)
+        if self._command.__shape__.discovers and self._links:
+            self._discovered = {
+                stream: kind
+                for kind, streams in self._states.items()
+                for stream in streams
+            }
         is_contended = port.links_appends and pending.is_contended(self.versions)
         if not self._builds_on and (key is not None or not is_contended):
+    def require(self, versions: Mapping[str, int]) -> None:
+        """Note the versions that the states of the next attempt must have at least."""
+        required = self._required
+        for stream, version in versions.items():
+            if required.get(stream, 0) < version:
+                required[stream] = version
+
+    def builds_on(self, port: Port, streams: Iterable[str]) -> Mapping[str, object]:
+        """Return the pending states on which the command can decide; see `Reading`."""
+        kinds: dict[str, Kind | None] = dict(self._discovered)
+        for field in self._command.__shape__.declared if port.links_appends else ():
+            kind: Kind | None = field.kind
+            for stream in field.ids_of(self._command):
+                # The states of a stream that is read as two kinds have to be of one
+                # version, so they are read from the store.
+                is_single = kinds.get(stream, kind) is kind
+                kinds[stream] = kind if is_single else None
+        pending = self._cache.pending
+        return {
+            stream: (pending, found)
+            for stream in streams
+            if (found := kinds.get(stream)) is not None
+        }
+
             return None
         if port.trace is not None:
             port.trace.enter("fold")

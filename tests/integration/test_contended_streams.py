@@ -1,0 +1,145 @@
+"""Commands of different forms on one contended stream, and commands that are given up.
+
+The hazards: a command decides on a state that the stream no longer has, in each of its
+attempts; a state whose append never happens remains published; and a link is given to
+an append for which it isn't meant.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from tests.integration.test_pending_states import (
+    A,
+    Coins,
+    Fill,
+    Filled,
+    Purse,
+    pending_of,
+    together,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+B = "purse-b"
+TASKS = 24
+ROUNDS = 12
+MOST_ATTEMPTS = 3
+"""One conflict before the stream counts as contended, and one with an append that was
+in progress when the command joined the queue."""
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Fills(eb.Stream[Filled, Coins], category="purse"):
+    """The number of events of a purse."""
+
+    def initial(self):
+        return Coins(0)
+
+    def apply(self, state, event, /):
+        return state + Coins(1)
+
+
+class FillAsOtherKind(eb.Command):
+    purse: eb.Declared[Fills]
+
+    def decide(self):
+        yield self.purse.write(Filled(Coins(1)))
+
+
+class FillAsBothKinds(eb.Command):
+    purse: eb.Declared[Purse]
+    fills: eb.Declared[Fills]
+
+    def decide(self):
+        assert int(self.fills.state) == self.purse.version
+        yield self.purse.write(Filled(Coins(1)))
+
+
+class FillWithOwnState(eb.StatefulCommand[int, Filled]):
+    purse: eb.Declared[Purse]
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        return state + int(recorded.event.coins)
+
+    def decide(self, state):
+        yield self.purse.write(Filled(Coins(1)))
+
+
+class Move(eb.Command):
+    source: eb.Declared[Purse]
+    target: eb.Declared[Purse]
+
+    def decide(self):
+        yield self.source.write(Filled(Coins(-1)))
+        yield self.target.write(Filled(Coins(1)))
+
+
+OTHERS = {
+    "another kind": lambda: FillAsOtherKind(purse=A),
+    "both kinds": lambda: FillAsBothKinds(purse=A, fills=A),
+    "a state of the command": lambda: FillWithOwnState(purse=A),
+    "two streams": lambda: Move(source=B, target=A),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+async def test_commands_of_two_forms_need_few_attempts(
+    tmp_path, other: Callable[[], eb.Command]
+):
+    async with eb.open_async(tmp_path / "store") as store:
+        executor = eb.AsyncExecutor(store)
+        await executor.execute(Fill(purse=A, coins=Coins(0)))
+        for _ in range(ROUNDS):
+            commands = [Fill(purse=A, coins=Coins(1)), other()] * (TASKS // 2)
+            done = await together(executor, commands)
+            assert max(one.attempts for one in done) <= MOST_ATTEMPTS
+        assert await store.version(A) == 1 + TASKS * ROUNDS
+        assert not pending_of(executor).entries
+
+
+def test_threads_with_commands_of_several_forms_need_few_attempts(tmp_path):
+    with eb.open(tmp_path / "store") as store:
+        executor = eb.Executor(store)
+        forms = [lambda: Fill(purse=A, coins=Coins(1)), *OTHERS.values()]
+
+        def run(number: int) -> int:
+            return executor.execute(forms[number % len(forms)]()).attempts
+
+        with ThreadPoolExecutor(12) as threads:
+            attempts = list(threads.map(run, range(300)))
+        assert max(attempts) <= 2 * MOST_ATTEMPTS
+        assert store.version(A) == 300
+        assert not pending_of(executor).entries
+
+
+@pytest.mark.anyio
+async def test_executors_with_different_caches_need_few_attempts(tmp_path):
+    async with eb.open_async(tmp_path / "store") as store:
+        executors = [
+            eb.AsyncExecutor(store),
+            eb.AsyncExecutor(store, on_undecodable=lambda event, error: None),
+        ]
+        assert pending_of(executors[0]) is not pending_of(executors[1])
+        attempts = []
+
+        async def work(executor: eb.AsyncExecutor) -> None:
+            for _ in range(ROUNDS):
+                done = await executor.execute(Fill(purse=A, coins=Coins(1)))
+                attempts.append(done.attempts)
+
+        async with anyio.create_task_group() as group:
+            for number in range(TASKS):
+                group.start_soon(work, executors[number % 2])
+        assert max(attempts) <= MOST_ATTEMPTS
