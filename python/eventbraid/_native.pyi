@@ -275,6 +275,9 @@ class PendingAppend:
     def is_durable(self) -> bool:
         """Whether the append was committed and is durable."""
     @property
+    def is_accepted(self) -> bool:
+        """Whether the append was written; it may not be durable yet."""
+    @property
     def is_refused(self) -> bool:
         """Whether the append failed, or its outcome is unknown."""
 

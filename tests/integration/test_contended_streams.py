@@ -14,12 +14,17 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.command._linked_append import LinkedAppend
+from eventbraid.store._async_store import AsyncEventStore
+from eventbraid.store._pending_append import used_pending_append
 from tests.integration.test_pending_states import (
     A,
     Coins,
     Fill,
     Filled,
     Purse,
+    contended,
+    filled,
     pending_of,
     together,
 )
@@ -143,3 +148,74 @@ async def test_executors_with_different_caches_need_few_attempts(tmp_path):
             for number in range(TASKS):
                 group.start_soon(work, executors[number % 2])
         assert max(attempts) <= MOST_ATTEMPTS
+
+
+@pytest.mark.anyio
+async def test_a_command_that_ends_before_its_append_is_no_obstacle(
+    tmp_path, monkeypatch
+):
+    """Ctrl-C arrives after the state was published, and nothing withdraws it."""
+    async with eb.open_async(tmp_path / "store") as store:
+        executor = await contended(store)
+        enter = LinkedAppend.__enter__
+
+        def interrupted(self):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LinkedAppend, "__enter__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await executor.execute(Fill(purse=A, coins=Coins(7)))
+        monkeypatch.setattr(LinkedAppend, "__enter__", enter)
+        assert pending_of(executor).entries
+        done = await executor.execute(Fill(purse=A, coins=Coins(1)))
+        assert done.attempts == 2
+        assert (await executor.load(Purse(A))).state == Coins(1)
+        assert not pending_of(executor).entries
+
+
+@pytest.mark.anyio
+async def test_a_command_that_is_given_up_after_its_append_is_no_obstacle(
+    tmp_path, monkeypatch
+):
+    """Its event loop ends, so nothing withdraws the state."""
+    async with eb.open_async(tmp_path / "store") as store:
+        executor = await contended(store)
+        with monkeypatch.context() as patched:
+            patched.setattr(LinkedAppend, "end", lambda _self: None)
+            await executor.execute(Fill(purse=A, coins=Coins(7)))
+        assert pending_of(executor).entries
+        await store.append([filled(1)])
+        assert (await executor.load(Purse(A))).state == Coins(8)
+        done = await executor.execute(Fill(purse=A, coins=Coins(1)))
+        assert done.attempts == 1
+        assert not pending_of(executor).entries
+
+
+@pytest.mark.anyio
+async def test_a_published_state_of_old_classes_is_not_used(tmp_path, monkeypatch):
+    async with eb.open_async(tmp_path / "store") as store:
+        executor = await contended(store)
+        cache = executor._engine._shared.get()[1]
+        seen = []
+        find = type(cache.pending).find
+
+        def noted(self, *arguments):
+            found = find(self, *arguments)
+            seen.append(found)
+            return found
+
+        append = AsyncEventStore.append
+
+        async def defined_again(self, *args, **kwargs):
+            if used_pending_append() is not None and not seen:
+                assert cache.pending.entries
+                cache.registry.generation += 1
+                monkeypatch.setattr(type(cache.pending), "find", noted)
+                await executor.execute(
+                    Fill(purse=A, coins=Coins(1)), idempotency_key="k"
+                )
+            return await append(self, *args, **kwargs)
+
+        monkeypatch.setattr(AsyncEventStore, "append", defined_again)
+        await executor.execute(Fill(purse=A, coins=Coins(1)))
+        assert seen[0] is None

@@ -52,8 +52,7 @@ class LinkedAppend:
         self._folded = folded
         self._is_alone = not builds_on
         self._pending = PendingAppend(builds_on)
-        is_current = generation == cache.registry.generation
-        self.is_published = is_current and self._states.publish(folded, self._pending)
+        self.is_published = self._states.publish(folded, self._pending, generation)
 
     def __enter__(self) -> Self:
         """Let the next append of this task or thread be the linked one."""

@@ -11,7 +11,7 @@ not durable may still be undone by a loss of power.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from eventbraid.command._cached_state import NO_STATE
 from eventbraid.command._immutable import is_immutable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from eventbraid._native import PendingAppend
     from eventbraid.command._cached_state import CachedState, FoldedState, Kind
+
+    PendingState: TypeAlias = tuple[CachedState, PendingAppend, int]
 
 CONTENDED_LIMIT = 4_096
 """The maximum number of streams that count as contended."""
@@ -37,8 +39,9 @@ class PendingStates:
         contended: Streams on which commands have conflicted or waited for each other,
             with the number of lone appends since then. Only their states are published,
             because that takes some time for each command.
-        entries: The states by kind and stream, each with the append that it is part of.
-            There are no more than appends that wait for the disk.
+        entries: The states by kind and stream, each with the append that it is part of
+            and the generation of the registry in which it was folded. There are no more
+            than appends that wait for the disk.
     """
 
     __slots__ = ("contended", "entries")
@@ -46,7 +49,7 @@ class PendingStates:
     def __init__(self) -> None:
         """Begin without states."""
         self.contended: dict[str, int] = {}
-        self.entries: dict[tuple[Kind, str], tuple[CachedState, PendingAppend]] = {}
+        self.entries: dict[tuple[Kind, str], PendingState] = {}
 
     def note_contention(self, streams: Iterable[str]) -> None:
         """Note that commands conflict on these streams, or wait for each other."""
@@ -59,16 +62,41 @@ class PendingStates:
         """Return whether one of the streams counts as contended."""
         return not self.contended.keys().isdisjoint(streams)
 
-    def find(self, kind: Kind, stream: str) -> tuple[CachedState, PendingAppend] | None:
-        """Return a stream's state, and the append on which a decision would build."""
+    def find(
+        self, kind: Kind, stream: str, generation: int, cached: CachedState | None
+    ) -> PendingState | None:
+        """Return a stream's state, and the append on which a decision would build.
+
+        Args:
+            kind: The stream's kind.
+            stream: The stream's id.
+            generation: The generation of the registry in which the command decides.
+            cached: The state in the cache, if there is one.
+        """
         found = self.entries.get((kind, stream))
-        if found is not None and found[1].is_refused:
-            self.entries.pop((kind, stream), None)
+        if found is None:
+            return None
+        state, pending, folded_in = found
+        if (
+            folded_in != generation
+            or pending.is_refused
+            # The task or thread that made the append was given up before it could
+            # withdraw the state, and the stream has newer events.
+            or (cached is not None and cached[0] > state[0] and pending.is_durable)
+        ):
+            self.drop(kind, stream, pending)
             return None
         return found
 
-    def publish(self, states: Sequence[FoldedState], pending: PendingAppend) -> bool:
+    def publish(
+        self, states: Sequence[FoldedState], pending: PendingAppend, generation: int
+    ) -> bool:
         """Let further commands decide on states that are appended now.
+
+        Args:
+            states: The states.
+            pending: The append.
+            generation: The generation of the registry before the states were looked up.
 
         Returns:
             Whether there are states, and all of them can be shared. A state that can
@@ -79,7 +107,7 @@ class PendingStates:
             kind, stream, found, count, state, _ = folded
             if state is not NO_STATE and is_immutable(state, found[2] and found[1]):
                 entry = (found[0] + count, state, True, found[3], found[4])
-                self.entries[kind, stream] = (entry, pending)
+                self.entries[kind, stream] = (entry, pending, generation)
             else:
                 is_complete = False
         return is_complete
@@ -98,16 +126,25 @@ class PendingStates:
             pending: The append.
             is_alone: Whether the append has built on no other one.
 
-        Another thread may publish a newer state between the comparison and the removal.
-        Then the next command decides on the cached state, and has a conflict.
         """
         for folded in states:
-            key = folded[0], folded[1]
-            found = self.entries.get(key)
-            if found is not None and found[1] is pending:
-                self.entries.pop(key, None)
-                if is_alone:
-                    self._note_lone_append(folded[1])
+            if self.drop(folded[0], folded[1], pending) and is_alone:
+                self._note_lone_append(folded[1])
+
+    def drop(self, kind: Kind, stream: str, pending: PendingAppend) -> bool:
+        """Remove the state of a stream if it is that of an append.
+
+        Another thread may publish a newer state between the comparison and the removal.
+        Then the next command decides on the cached state, and has a conflict.
+
+        Returns:
+            Whether it was removed.
+        """
+        found = self.entries.get((kind, stream))
+        if found is None or found[1] is not pending:
+            return False
+        self.entries.pop((kind, stream), None)
+        return True
 
     def _note_lone_append(self, stream: str) -> None:
         count = self.contended.get(stream)

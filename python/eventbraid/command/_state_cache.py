@@ -139,6 +139,15 @@ class StateCache:
             self.put(kind, stream, entry[0], entry[1], generation, entry=entry)
         return entry if entry[2] else self.own_copy(kind, stream, entry)
 
+    def peek(self, kind: Kind, stream: str) -> CachedState | None:
+        """Return the entry of a stream; the caller may only use its version."""
+        young = self._young.get(kind)
+        entry = None if young is None else young.get(stream)
+        if entry is None:
+            old = self._old.get(kind)
+            entry = None if old is None else old.get(stream)
+        return entry
+
     def has(self, kind: Kind, stream: str) -> bool:
         """Return whether the state of a stream is in the cache."""
         return stream in self._young.get(kind, ()) or stream in self._old.get(kind, ())

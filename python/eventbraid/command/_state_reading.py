@@ -247,32 +247,32 @@ class StateReading:
     def note_conflict(self, conflict: VersionConflict) -> None:
         """Note the versions that the next attempt has to read at least."""
         self._is_snapshot = False
-        self._required = {one.stream: one.actual for one in conflict.failures}
-        self._cache.pending.note_contention(self._required)
+        self._required = {
+            one.stream: one.actual
+            for one in conflict.failures
+            if one.stream in self.versions or not self.versions
+        }
+        pending = self._cache.pending
+        pending.note_contention(self._required)
+        for stream, builds_on in self._builds_on.items():
+            if not builds_on.is_accepted:
+                # The append was not begun yet, or it never will be: Ctrl-C may end a
+                # command between the publication of its states and its append. If its
+                # state remained, all further commands would have this conflict.
+                for kind, states in self._states.items():
+                    if stream in states:
+                        pending.drop(kind, stream, builds_on)
 
     def release(self) -> None:
         """Drop what the next attempt doesn't need, before a wait."""
-        self._begin()
-
-    def link(
-        self,
-        port: Port,
-        decision: Decision,
-        key: str | None,
-        awaited: Collection[str],
-    ) -> LinkedAppend | None:
-        """Link the append to those on which the command has built, if there are any."""
-        pending = self._cache.pending
-        if awaited:
-            pending.note_contention(awaited)
         if self._command.__shape__.discovers and self._links:
             self._discovered = {
                 stream: kind
                 for kind, streams in self._states.items()
                 for stream in streams
             }
-        is_contended = port.links_appends and pending.is_contended(self.versions)
-        if not self._builds_on and (key is not None or not is_contended):
+        self._begin()
+
     def require(self, versions: Mapping[str, int]) -> None:
         """Note the versions that the states of the next attempt must have at least."""
         required = self._required
@@ -297,6 +297,19 @@ class StateReading:
             if (found := kinds.get(stream)) is not None
         }
 
+    def link(
+        self,
+        port: Port,
+        decision: Decision,
+        key: str | None,
+        awaited: Collection[str],
+    ) -> LinkedAppend | None:
+        """Link the append to those on which the command has built, if there are any."""
+        pending = self._cache.pending
+        if awaited:
+            pending.note_contention(awaited)
+        is_contended = port.links_appends and pending.is_contended(self.versions)
+        if not self._builds_on and (key is not None or not is_contended):
             return None
         if port.trace is not None:
             port.trace.enter("fold")
@@ -380,7 +393,9 @@ class StateReading:
         stream = _stream_id(wanted)
         if self._is_snapshot or stream in self.versions:
             return False
-        newest = self._cache.pending.find(*wanted)
+        newest = self._cache.pending.find(
+            *wanted, self._generation, self._cache.peek(*wanted)
+        )
         if newest is None or newest[0][0] < self._required.get(stream, 0):
             return False
         self._builds_on[stream] = newest[1]

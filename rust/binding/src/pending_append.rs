@@ -31,6 +31,12 @@ impl PendingAppend {
         self.own.is_durable()
     }
 
+    /// Whether the append was written; it may not be durable yet.
+    #[getter]
+    fn is_accepted(&self) -> bool {
+        self.own.is_accepted()
+    }
+
     /// Whether the append failed, or its outcome is unknown.
     #[getter]
     fn is_refused(&self) -> bool {

@@ -50,9 +50,11 @@ impl PendingAppend {
         self.state.load(Ordering::Acquire) == REFUSED
     }
 
-    /// Whether the frame of the append precedes every frame that is written from now on. The caller
-    /// holds the write lock.
-    pub(super) fn is_accepted(&self) -> bool {
+    /// Whether the frame of the append was accepted. While the caller holds the write lock, this
+    /// means that the frame precedes every frame that is written from now on. Without the lock, the
+    /// write may still fail.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
         matches!(self.state.load(Ordering::Acquire), ACCEPTED | DURABLE)
     }
 
