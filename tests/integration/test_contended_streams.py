@@ -219,3 +219,42 @@ async def test_a_published_state_of_old_classes_is_not_used(tmp_path, monkeypatc
         monkeypatch.setattr(AsyncEventStore, "append", defined_again)
         await executor.execute(Fill(purse=A, coins=Coins(1)))
         assert seen[0] is None
+
+
+@pytest.mark.anyio
+async def test_a_caller_gets_no_conflict_with_an_expectation_that_holds(
+    tmp_path, monkeypatch
+):
+    """The append that it builds on is refused, and the versions are right by chance."""
+    path = tmp_path / "store"
+    async with eb.open_async(path) as store, eb.open_async(path) as other:
+        executor = await contended(store)
+        append, first_has_failed = AsyncEventStore.append, anyio.Event()
+        linked: list[bool] = []
+
+        async def replaced(self, *args, **kwargs):
+            if used_pending_append() is None:
+                return await append(self, *args, **kwargs)
+            linked.append(True)
+            if len(linked) == 1:
+                await append(other, [filled(1)])
+                try:
+                    return await append(self, *args, **kwargs)
+                finally:
+                    first_has_failed.set()
+            await first_has_failed.wait()
+            return await append(self, *args, **kwargs)
+
+        monkeypatch.setattr(AsyncEventStore, "append", replaced)
+        results = []
+
+        async def run() -> None:
+            fill = Fill(purse=A, coins=Coins(1))
+            done = await executor.execute(fill, expect={B: eb.NO_STREAM})
+            results.append(done)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            group.start_soon(run)
+        assert len(results) == 2
+        assert (await executor.load(Purse(A))).state == Coins(3)

@@ -442,14 +442,17 @@ class Execution:
         further = self._terms.expect or {}
         for failure in conflict.failures:
             wanted = further.get(failure.stream, StreamCondition.ANY)
-            if failure.stream not in own or not holds(wanted, failure.actual):
+            is_known = failure.stream in own or failure.stream in further
+            if not is_known or not holds(wanted, failure.actual):
                 self._raise_doubt(conflict)
                 raise conflict
         for failing in conflict.categories:
             if failing.category not in self._reading.categories:
                 self._raise_doubt(conflict)
                 raise conflict
-        self._queue_for(failure.stream for failure in conflict.failures)
+        # An expectation of the caller may hold: an append that builds on a refused one
+        # is refused with all of its expectations.
+        self._queue_for(one.stream for one in conflict.failures if one.stream in own)
         self._queue_for_categories(conflict)
 
     def _raise_final(self, unknown: OutcomeUnknown) -> None:
