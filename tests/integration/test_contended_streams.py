@@ -15,14 +15,17 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.command._linked_append import LinkedAppend
+from eventbraid.command._port import links_appends
 from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._pending_append import used_pending_append
+from eventbraid.store._sync_store import EventStore
 from tests.integration.test_pending_states import (
     A,
     Coins,
     Fill,
     Filled,
     Purse,
+    balance,
     contended,
     filled,
     pending_of,
@@ -258,3 +261,50 @@ async def test_a_caller_gets_no_conflict_with_an_expectation_that_holds(
             group.start_soon(run)
         assert len(results) == 2
         assert (await executor.load(Purse(A))).state == Coins(3)
+
+
+class AuditedStore(EventStore):
+    """A user's store, whose `append` makes a further append."""
+
+    def append(self, events, **arguments):
+        super().append([("audit-1", "appended", b"")])
+        return super().append(events, **arguments)
+
+
+class AuditedAsyncStore(AsyncEventStore):
+    async def append(self, events, **arguments):
+        await super().append([("audit-1", "appended", b"")])
+        return await super().append(events, **arguments)
+
+
+@pytest.mark.anyio
+async def test_appends_of_a_subclass_are_not_linked(tmp_path):
+    async with eb.open_async(tmp_path / "store") as store:
+        audited = AuditedAsyncStore(store._handle, store._coordination)
+        assert links_appends(store)
+        assert not links_appends(audited)
+        executor, other = eb.AsyncExecutor(store), eb.AsyncExecutor(audited)
+        attempts = []
+
+        async def work(executor: eb.AsyncExecutor) -> None:
+            for _ in range(ROUNDS):
+                done = await executor.execute(Fill(purse=A, coins=Coins(1)))
+                attempts.append(done.attempts)
+
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(work, (executor, other)[number % 2])
+        assert max(attempts) <= MOST_ATTEMPTS
+        assert (await executor.load(Purse(A))).state == Coins(8 * ROUNDS)
+
+
+def test_appends_of_a_subclass_are_not_linked_in_threads(tmp_path):
+    with eb.open(tmp_path / "store") as store:
+        audited = AuditedStore(store._handle, store._coordination)
+        assert links_appends(store)
+        assert not links_appends(audited)
+        with ThreadPoolExecutor(4) as threads:
+            fills = [Fill(purse=A, coins=Coins(1))] * 40
+            list(threads.map(eb.Executor(audited).execute, fills))
+        assert balance(store) == 40
+        assert store.version("audit-1") >= 40

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 
-from eventbraid.command._port import reservations_of
+from eventbraid.command._port import links_appends, reservations_of
 from eventbraid.command._waiter import TaskWaiter
 from eventbraid.store._current_port import current_port
-from eventbraid.store._pending_append import links_appends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from eventbraid.store import StreamReservations
+from eventbraid.store._async_store import AsyncEventStore
+from eventbraid.store._sync_store import EventStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -130,3 +132,14 @@ def reservations_of(store: Store | AsyncStore) -> StreamReservations | None:
     """Return the reservations of a store; None if it has none."""
     coordination = coordination_of(store)
     return coordination if isinstance(coordination, StreamReservations) else None
+
+
+def links_appends(store: Store | AsyncStore) -> bool:
+    """Return whether appends of a store can build on each other.
+
+    The link is meant for one append of the engine. A subclass whose `append` makes
+    further appends, or makes it later or in another task, could give the link to the
+    wrong one.
+    """
+    made_by = getattr(getattr(store, "append", None), "__func__", None)
+    return made_by in (EventStore.append, AsyncEventStore.append)

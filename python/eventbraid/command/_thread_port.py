@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
-from eventbraid.command._port import reservations_of
+from eventbraid.command._port import links_appends, reservations_of
 from eventbraid.command._waiter import ThreadWaiter
-from eventbraid.store._pending_append import links_appends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,8 +16,6 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from eventbraid.store._face import Face
-
 if TYPE_CHECKING:
     from eventbraid._native import PendingAppend
 
@@ -34,8 +32,3 @@ The caller makes one append, and then calls `reset_append` with the result."""
 
 reset_append = _used.reset
 """End what `append_as` has begun."""
-
-
-def links_appends(store: object) -> bool:
-    """Return whether appends of a store can build on each other."""
-    return isinstance(store, Face)
