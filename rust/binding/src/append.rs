@@ -396,20 +396,25 @@ fn borrowed<'a>(
 fn expectation(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {
     let py = expected.py();
     if !expected.is_instance_of::<PyInt>() || expected.is_instance_of::<PyBool>() {
-        // A process that imported the package again has other members than the first import.
-        let first = condition(expected, Conditions::first(py)?);
-        return match first {
-            Some(condition) => Ok(condition),
-            None => condition(expected, &Conditions::current(py)?).ok_or_else(|| {
-                wrong_type("expectation", "an int, ANY, NO_STREAM or EXISTS", expected)
-            }),
-        };
+        if let Some(condition) = condition(expected, Conditions::first(py)?) {
+            return Ok(condition);
+        }
+        return condition_of_another_import(expected);
     }
     let version = expected.extract::<u64>().map_err(|_| {
         let reason = "a version is 0 or more, and fits 64 bits".to_owned();
         invalid("expectation", argument_text(expected), reason)
     })?;
     Ok(Expectation::Exact(version))
+}
+
+/// Return the expectation for a condition that is not a member of the first import: a process that
+/// imported the package again has other members.
+#[cold]
+fn condition_of_another_import(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {
+    Conditions::of_another_import(expected.py())?
+        .and_then(|conditions| condition(expected, &conditions))
+        .ok_or_else(|| wrong_type("expectation", "an int, ANY, NO_STREAM or EXISTS", expected))
 }
 
 fn condition(expected: &Bound<'_, PyAny>, conditions: &Conditions) -> Option<Expectation> {

@@ -17,7 +17,7 @@ pub(crate) mod exceptions {
     use pyo3::sync::PyOnceLock;
     use pyo3::types::PyType;
 
-    use super::errors_module;
+    use super::{first_import, imported_again};
     use crate::once::get_or_fill;
 
     /// Declare classes of `eventbraid.errors`.
@@ -44,16 +44,14 @@ pub(crate) mod exceptions {
                     }
 
                     pub(crate) fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-                        // The first class is for the end of the interpreter, when `sys.modules`
-                        // may be empty already.
+                        // The first class is also for the end of the interpreter, when
+                        // `sys.modules` may be empty already.
                         static FIRST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                        if let Some(class) = current(py, stringify!($class)) {
-                            get_or_fill(&FIRST, py, || Ok(class.clone().unbind()))?;
-                            return Ok(class);
+                        if let Some(module) = imported_again(py) {
+                            return Ok(module.getattr(stringify!($class))?.cast_into()?);
                         }
                         let find = || {
-                            let module = py.import("eventbraid.errors")?;
-                            let class = module.getattr(stringify!($class))?;
+                            let class = first_import(py)?.getattr(stringify!($class))?;
                             Ok(class.cast_into::<PyType>()?.unbind())
                         };
                         Ok(get_or_fill(&FIRST, py, find)?.bind(py).clone())
@@ -68,11 +66,6 @@ pub(crate) mod exceptions {
                 Ok(())
             }
         };
-    }
-
-    fn current<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyType>> {
-        let found = errors_module(py)?.getattr(name).ok()?;
-        found.cast_into::<PyType>().ok()
     }
 
     classes!(
@@ -116,11 +109,19 @@ fn loaded_modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(get_or_fill(&MODULES, py, find)?.bind(py))
 }
 
-/// Return the module `eventbraid.errors` as it is loaded now, if it is.
-fn errors_module(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+/// Return the module `eventbraid.errors` of the first import of the package.
+fn first_import(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let find = || Ok(py.import("eventbraid.errors")?.into_any().unbind());
+    Ok(get_or_fill(&FIRST, py, find)?.bind(py))
+}
+
+/// Return the module `eventbraid.errors` that is loaded now, if it isn't that of the first import.
+fn imported_again(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     static NAME: Name = Name::new("eventbraid.errors");
     let name = NAME.get(py).ok()?;
-    loaded_modules(py).ok()?.get_item(name).ok()?
+    let now = loaded_modules(py).ok()?.get_item(name).ok()??;
+    (!now.is(first_import(py).ok()?)).then_some(now)
 }
 
 /// Return the exception for an engine error.
@@ -249,27 +250,38 @@ pub(crate) fn forked() -> PyErr {
     ))
 }
 
-/// The Python members of `StreamCondition`, compared by identity.
+/// The Python values with which conflicts are reported. The members of `StreamCondition` are
+/// compared by identity.
 pub(crate) struct Conditions {
     pub(crate) any: Py<PyAny>,
     pub(crate) exists: Py<PyAny>,
     pub(crate) no_stream: Py<PyAny>,
+    conflicted_stream: Py<PyAny>,
+    conflicted_category: Py<PyAny>,
 }
 
 impl Conditions {
-    /// The members that the first import of the package has.
+    /// The values that the first import of the package has.
     pub(crate) fn first(py: Python<'_>) -> PyResult<&Self> {
-        static MEMBERS: PyOnceLock<Conditions> = PyOnceLock::new();
-        get_or_fill(&MEMBERS, py, || Self::current(py))
+        static VALUES: PyOnceLock<Conditions> = PyOnceLock::new();
+        get_or_fill(&VALUES, py, || Self::of(first_import(py)?))
     }
 
-    /// The members that the package has now, which differ if it was imported again.
-    pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
-        let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
+    /// The values that the package has now, if it was imported again.
+    pub(crate) fn of_another_import(py: Python<'_>) -> PyResult<Option<Self>> {
+        imported_again(py)
+            .map(|module| Self::of(&module))
+            .transpose()
+    }
+
+    fn of(errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let conditions = errors.getattr("StreamCondition")?;
         Ok(Self {
             any: conditions.getattr("ANY")?.unbind(),
             exists: conditions.getattr("EXISTS")?.unbind(),
             no_stream: conditions.getattr("NO_STREAM")?.unbind(),
+            conflicted_stream: errors.getattr("ConflictedStream")?.unbind(),
+            conflicted_category: errors.getattr("ConflictedCategory")?.unbind(),
         })
     }
 
@@ -293,15 +305,15 @@ fn conflict(
     failures: &[ConflictedStream],
     categories: &[ConflictedCategory],
 ) -> PyResult<PyErr> {
-    let errors = py.import("eventbraid.errors")?;
-    let conditions = Conditions::current(py)?;
-    let class = errors.getattr("ConflictedStream")?;
+    let another = Conditions::of_another_import(py)?;
+    let conditions = another.as_ref().map_or_else(|| Conditions::first(py), Ok)?;
     let expected = |expectation| conditions.expected(py, expectation);
+    let class = conditions.conflicted_stream.bind(py);
     let failures = failures
         .iter()
         .map(|one| class.call1((&one.stream, expected(one.expected)?, one.actual)))
         .collect::<PyResult<Vec<_>>>()?;
-    let class = errors.getattr("ConflictedCategory")?;
+    let class = conditions.conflicted_category.bind(py);
     let categories = categories
         .iter()
         .map(|one| class.call1((&one.category, expected(one.expected)?, one.actual)))
