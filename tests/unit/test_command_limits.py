@@ -46,8 +46,8 @@ def test_a_discovery_without_end_meets_a_limit(kind, what, limit):
         eb.Executor(store).execute(command)
     assert what in caught.value.what
     assert caught.value.limit == limit
-    assert f"needs at least {limit + 1} {what}" in str(caught.value)
-    assert f"expected at most {limit}" in str(caught.value)
+    assert f"needs at least {limit + 1:,} {what}" in str(caught.value)
+    assert f"expected at most {limit:,}" in str(caught.value)
 
 
 def test_a_discovery_without_end_meets_its_deadline():

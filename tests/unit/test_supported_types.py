@@ -814,36 +814,6 @@ def test_the_schema_of_an_event_describes_what_is_written():
     assert writer.definitions["Payload"]["required"] == ["number"]
 
 
-# --- limits
-
-
-LIMITS = {
-    "data": ([("a", "t", bytes(8 * 2**20 + 1))], {}, "compress it"),
-    "metadata": (
-        [eb.NewEvent("a", "t", b"", metadata={"k": "v" * 2**16})],
-        {},
-        "in the event's data",
-    ),
-    "bytes": ([("a", "t", bytes(8 * 2**20))] * 3, {}, "several appends"),
-    "streams": ([(f"a-{n}", "t", b"") for n in range(10_001)], {}, "several appends"),
-    "events": ([("a", "t", b"")] * 900_000, {}, "several appends"),
-    "expectations": ([], {f"a-{n}": 0 for n in range(10_001)}, "the streams that"),
-}
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_an_exceeded_limit_names_limit_value_and_remedy(limit):
-    events, expect, remedy = LIMITS[limit]
-    with eb.open("memory:") as store:
-        with pytest.raises(eb.errors.LimitExceeded) as raised:
-            store.append(events, expect=expect)
-        assert store.head() == 0
-    error = raised.value
-    assert error.actual > error.limit
-    for part in (f"{error.actual:,}", f"{error.limit:,}", remedy):
-        assert part in str(error)
-
-
 def test_a_number_of_too_many_digits_is_refused_with_a_remedy():
     with pytest.raises(eb.errors.InvalidArgument, match=r"4,300 digits; record it"):
         eb.new_event("a-1", holding(int)(10**5000))

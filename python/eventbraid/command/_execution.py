@@ -509,7 +509,9 @@ class Execution:
                 exc_info=error,
             )
             self._raise_doubt(error)
-            raise RetriesExhausted(self._attempts, error) from error
+            terms = self._terms
+            seconds = round(terms.give_up_at - terms.begun_at, 3) if too_late else None
+            raise RetriesExhausted(self._attempts, error, seconds) from error
         if trace is not None:
             trace.end_attempt(delay)
         self._reading.release()

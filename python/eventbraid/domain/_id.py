@@ -91,7 +91,10 @@ class Id(str):
             return "it must have no white space and no control characters"
         # A character has at most four bytes, so that most ids need no encoding.
         if len(value) * 4 > MOST_BYTES and len(value.encode()) > MOST_BYTES:
-            return f"it must have at most {MOST_BYTES} bytes of UTF-8"
+            return (
+                f"it has {len(value.encode())} bytes of UTF-8, expected at most "
+                f"{MOST_BYTES}; use a shorter one, for example a UUID or a hash"
+            )
         return None
 
     @classmethod

@@ -53,7 +53,7 @@ class LimitExceeded(InvalidArgument):
         self.actual = actual
         self.limit = limit
         subject = what.removeprefix("the ")
-        remedy = _REMEDIES.get(subject, "use fewer, or divide the request")
+        remedy = _REMEDIES.get(subject, "divide the request")
         super().__init__(what, str(actual), f"the limit is {limit}; {remedy}")
         self.message = (
             f"the {subject} exceed the limit of {limit:,}: {actual:,}; {remedy}"
@@ -61,6 +61,7 @@ class LimitExceeded(InvalidArgument):
 
 
 _DIVIDE = "divide the events among several appends, each with its own idempotency key"
+_FURTHER_STORE = "continue in another store"
 _REMEDIES = {
     "bytes of an event's data": (
         "store the large part elsewhere and record its address, divide it among "
@@ -71,6 +72,12 @@ _REMEDIES = {
     "bytes of a commit with its directories": _DIVIDE,
     "events of a commit": _DIVIDE,
     "streams of a commit": _DIVIDE,
+    "sessions of this store": (
+        "close sessions that are not in use, or serve more requests in each process"
+    ),
+    "streams of a store": _FURTHER_STORE,
+    "idempotency keys of a store": _FURTHER_STORE,
+    "bytes of postings in the index of a store": _FURTHER_STORE,
     "expectations of a commit": (
         "expect versions only of the streams that the decision depends on, or divide "
         "the append"

@@ -73,8 +73,8 @@ class DiscoveryLimit(CommandError):
         self.limit = limit
         self.actual = actual
         super().__init__(
-            f"the discovery of {command} needs at least {actual} {what}, expected at "
-            f"most {limit}; {_discovery_remedy(what)}"
+            f"the discovery of {command} needs at least {actual:,} {what}, expected at "
+            f"most {limit:,}; {_discovery_remedy(what)}"
         )
 
 
@@ -171,6 +171,8 @@ class RetriesExhausted(CommandError):
     Attributes:
         attempts: The number of attempts.
         last: The error of the last attempt.
+        seconds: The maximum duration of all attempts, if a further one would begin
+            after it; None if there were too many attempts.
 
     Example:
         >>> import eventbraid as eb
@@ -178,12 +180,16 @@ class RetriesExhausted(CommandError):
         5
     """
 
-    def __init__(self, attempts: int, last: EventbraidError) -> None:
-        """Build the error from the number of attempts and the last failure."""
+    def __init__(
+        self, attempts: int, last: EventbraidError, seconds: float | None = None
+    ) -> None:
+        """Build the error from the attempts, the last failure and the time."""
         self.attempts = attempts
         self.last = last
+        self.seconds = seconds
+        time = "" if seconds is None else f" in {seconds:g} s"
         super().__init__(
-            f"gave up after {attempts} attempts; the last one failed: {last}; "
+            f"gave up after {attempts} attempts{time}; the last one failed: {last}; "
             "retry later, or allow more attempts by RetryPolicy.maximum_attempts, or "
             "more time by retry_timeout"
         )

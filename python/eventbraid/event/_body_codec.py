@@ -135,8 +135,8 @@ def _validate_id(written: object) -> None:
         raise InvalidArgument(
             "codec id",
             written,
-            f"it has {len(written.encode())} bytes of UTF-8, and must have 1 to "
-            f"{ID_BYTES_LIMIT}; choose another id",
+            f"it has {len(written.encode())} bytes of UTF-8, expected 1 to "
+            f"{ID_BYTES_LIMIT}; use a shorter id",
         )
 
 

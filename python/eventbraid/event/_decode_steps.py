@@ -233,7 +233,10 @@ def upcast(
         steps += 1
         if steps > _STEPS_LIMIT:
             # Only a registry that was never validated can have a cycle.
-            raise UpcastError("its upcasters form a cycle; call registry.validate()")
+            raise UpcastError(
+                f"it passes through more than {_STEPS_LIMIT:,} upcasters, which form a "
+                "cycle; call validate() of the registry, which names them"
+            )
         todo += reversed(next_upcaster.upcast(one.body, recorded))
     return events
 

@@ -65,7 +65,10 @@ def check_name(name: object, version: object) -> None:
         )
     if not 1 <= len(name.encode()) <= MOST_BYTES:
         raise InvalidEventType(
-            "event type", name, f"it must have 1 to {MOST_BYTES} bytes of UTF-8"
+            "event type",
+            name,
+            f"it has {len(name.encode())} bytes of UTF-8, expected 1 to {MOST_BYTES}; "
+            "use a shorter name",
         )
     if not _CONTROLS.isdisjoint(name):
         raise InvalidEventType("event type", name, "it holds a control character")
@@ -77,7 +80,8 @@ def check_name(name: object, version: object) -> None:
         raise InvalidEventType(
             "event type",
             name,
-            f"its version is {version}; versions count from 1 to {HIGHEST_VERSION:,}",
+            f"its version is {version:,}; the versions of a schema count from 1 to "
+            f"{HIGHEST_VERSION:,}",
         )
 
 

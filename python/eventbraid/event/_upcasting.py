@@ -129,7 +129,8 @@ class Upcaster:
             events.append(one)
             if len(events) > SPLIT_LIMIT:
                 raise UpcastError(
-                    f"{self._described} returned more than {SPLIT_LIMIT:,} events"
+                    f"{self._described} returned more than {SPLIT_LIMIT:,} events; "
+                    "return events that have a list of the parts"
                 )
         return events
 

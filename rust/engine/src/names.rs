@@ -36,8 +36,19 @@ pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
         n => Err(Error::argument(
             what,
             name,
-            format!("has {n} bytes; expected at most 255"),
+            format!(
+                "has {n} bytes, expected at most {NAME_LIMIT}; {}",
+                shorter(what)
+            ),
         )),
+    }
+}
+
+/// How a caller avoids a name that is too long. The limit is in `docs/limits.md`.
+fn shorter(what: &str) -> &'static str {
+    match what {
+        "event type" | "category" => "use a shorter name",
+        _ => "use a shorter one, for example a UUID or a hash",
     }
 }
 

@@ -170,7 +170,7 @@ def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
     if len(name.encode()) > _MAXIMUM_NAME_BYTES:
         raise InvalidSaga(
             f"a saga's name has at most {_MAXIMUM_NAME_BYTES} bytes, but "
-            f"{name[:40]!r}... has {len(name.encode())}; shorten it"
+            f"{name[:40]!r}... has {len(name.encode())}; use a shorter name"
         )
     if version < 1:
         raise InvalidSaga(f"saga {name!r}: a version is at least 1, not {version}")

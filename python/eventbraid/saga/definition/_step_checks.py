@@ -25,14 +25,16 @@ def require_name(name: str) -> None:
     # `isprintable` must be checked first: it refuses a lone surrogate, for which
     # `encode` would raise an error.
     text = cast("object", name)
-    if (
-        not isinstance(text, str)
-        or not text.isprintable()
-        or not 1 <= len(text.encode()) <= _MAXIMUM_NAME_BYTES
-    ):
+    if not isinstance(text, str) or not text or not text.isprintable():
         raise InvalidSaga(
             f"a step's name is 1 to {_MAXIMUM_NAME_BYTES} bytes of printable text, "
             f"but {shown(text)} is not",
+            step=safe_text(text),
+        )
+    if len(text.encode()) > _MAXIMUM_NAME_BYTES:
+        raise InvalidSaga(
+            f"a step's name has at most {_MAXIMUM_NAME_BYTES} bytes, but {shown(text)} "
+            f"has {len(text.encode())}; use a shorter name",
             step=safe_text(text),
         )
 

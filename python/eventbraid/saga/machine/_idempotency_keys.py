@@ -54,7 +54,12 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
     longest = max(len(_quoted(node.name)) for node in saga.steps) + _MAXIMUM_SUFFIX + 1
-    if len(saga_id.encode()) + longest > MAXIMUM_KEY_BYTES:
+    bytes_of_key = len(saga_id.encode()) + longest
+    if bytes_of_key > MAXIMUM_KEY_BYTES:
         raise InvalidArgument(
-            "saga id", saga_id[:80], f"its keys would exceed {MAXIMUM_KEY_BYTES} bytes"
+            "saga id",
+            saga_id[:80],
+            f"the idempotency keys of its steps would have {bytes_of_key} bytes, "
+            f"expected at most {MAXIMUM_KEY_BYTES}; use a shorter id, or shorter names "
+            "of steps",
         )
