@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from eventbraid._logging import COMMAND
 from eventbraid.command._hooks import ExecutionHooks
-from eventbraid.domain._invalid_value import shown
+from eventbraid.domain._invalid_value import shown, shown_argument
 from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -150,18 +150,22 @@ class HookCalls:
 
 def _checked_hooks(hooks: object) -> tuple[ExecutionHooks, ...]:
     if isinstance(hooks, ExecutionHooks):
-        raise InvalidArgument("hooks", shown(hooks), "give a list: hooks=[...]")
+        raise InvalidArgument(
+            "hooks", shown_argument(hooks), "give a list: hooks=[...]"
+        )
     if name := _name_of_class(hooks):
         reason = f"give a list with an instance: hooks=[{name}()]"
         raise InvalidArgument("hooks", name, reason)
     if not isinstance(hooks, Iterable):
-        raise InvalidArgument("hooks", shown(hooks), f"give a list of hooks; {_REMEDY}")
+        raise InvalidArgument(
+            "hooks", shown_argument(hooks), f"give a list of hooks; {_REMEDY}"
+        )
     found: list[ExecutionHooks] = []
     for hook in cast("Iterable[object]", hooks):
         if name := _name_of_class(hook):
             raise InvalidArgument("hooks", name, f"give an instance: {name}()")
         if not isinstance(hook, ExecutionHooks):
-            raise InvalidArgument("hooks", shown(hook), _REMEDY)
+            raise InvalidArgument("hooks", shown_argument(hook), _REMEDY)
         found.append(hook)
     return tuple(found)
 
