@@ -371,8 +371,11 @@ async def test_an_observer_gets_the_facts_of_one_execution(face):
     assert [[type(fact) for fact in one.facts] for one in observers] == [
         [AttemptStart, AttemptEnd, ExecutionEnd]
     ] * 2
-    ends = [observer.facts[-1].execution.name for observer in observers]
-    assert ends == ["Deposit", "Nothing"]
+    executions = [one for observer in observers for one in observer.executions]
+    assert [one.start.name for one in executions] == ["Deposit", "Nothing"]
+    assert [one.end.outcome for one in executions] == ["succeeded"] * 2
+    observers[0].clear()
+    assert observers[0].executions == []
 
 
 async def test_an_execution_outside_of_the_sample_is_not_measured(face, monkeypatch):

@@ -86,19 +86,22 @@ class RecordingHooks(ExecutionHooks):
         """The executions so far, in the order of their starts."""
         found: dict[ExecutionStart, RecordedExecution] = {}
         for fact in self.facts:
+            start = fact if isinstance(fact, ExecutionStart) else fact.execution
+            # Without its start, if another hook has returned this one for an execution.
+            execution = found.setdefault(start, RecordedExecution(start))
             match fact:
-                case ExecutionStart():
-                    found[fact] = RecordedExecution(fact)
                 case AttemptStart():
-                    found[fact.execution].attempt_starts.append(fact)
+                    execution.attempt_starts.append(fact)
                 case AttemptEnd():
-                    found[fact.execution].attempts.append(fact)
+                    execution.attempts.append(fact)
                 case ExecutionEnd():
-                    found[fact.execution].end = fact
+                    execution.end = fact
+                case ExecutionStart():
+                    pass
         return list(found.values())
 
     def clear(self) -> None:
-        """Drop the facts so far; no execution may be in progress."""
+        """Drop the facts so far."""
         self._facts.clear()
 
     def execution_started(self, execution: ExecutionStart, /) -> None:
