@@ -203,6 +203,21 @@ def test_a_query_reads_in_pages(store):
     assert [size for size, _ in watched.reads.pages] == [*[PAGE_EVENTS] * 3, 500]
 
 
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (-1, eb.errors.InvalidArgument),
+        (2**64, eb.errors.InvalidArgument),
+        (True, TypeError),
+        ("many", TypeError),
+        (1.5, TypeError),
+    ],
+)
+def test_an_invalid_limit_is_refused(store, bad, error):
+    with pytest.raises(error, match="limit"):
+        store.reads_before_append.read_streams(["counter-1"], limit=bad)
+
+
 def test_large_events_are_read_in_smaller_pages(store):
     @eb.event("long.noted")
     class Noted:

@@ -180,9 +180,11 @@ impl SnapshotRead {
         streams: &Bound<'_, PyAny>,
         at: Option<&Bound<'_, PyAny>>,
         after: Option<&Bound<'_, PyMapping>>,
-        limit: Option<usize>,
+        limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let at = at.map(|at| number("at", at)).transpose()?;
+        let limit = limit.map(|limit| number("limit", limit)).transpose()?;
+        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         if streams.is_instance_of::<PyString>() {
             return Err(wrong_type("streams", "an iterable of stream ids", streams));
         }

@@ -245,7 +245,7 @@ impl Store {
         streams: &Bound<'py, PyAny>,
         at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
-        limit: Option<usize>,
+        limit: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         SnapshotRead::of(streams, at, after, limit)?.blocking(py, &self.engine.store()?)
     }
@@ -259,7 +259,7 @@ impl Store {
         streams: &Bound<'py, PyAny>,
         at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
-        limit: Option<usize>,
+        limit: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.inline(py, port, SnapshotRead::of(streams, at, after, limit)?)
     }
