@@ -30,7 +30,7 @@ from tests.histories.processes import ProcessGroup
 
 PROCESSES = 3
 BOUND = 60.0
-TRIES = 4
+TRIES = 10
 SEEDS = int(os.environ.get("EVENTBRAID_HISTORIES", "2"))
 
 pytestmark = pytest.mark.timeout(240)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,8 @@ _numbers = itertools.count()
 
 
 def new_id() -> str:
-    return f"command-{next(_numbers)}"
+    # Another process makes ids, too.
+    return f"command-{os.getpid()}-{next(_numbers)}"
 
 
 def program(fold: int) -> Program:  # noqa: C901 - all classes of a program
