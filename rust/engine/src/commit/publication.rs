@@ -105,7 +105,11 @@ impl Publication {
     ) {
         self.log.segments.layout.vfs.at("publish");
         let mut written = self.written.lock();
-        written.unsynced.extend(entries);
+        // A loop in place of `extend`, which is compiled to a call and moves each frame once more:
+        // 60 of a commit's 11,500 instructions.
+        for entry in entries {
+            written.unsynced.push_back(entry);
+        }
         written.tail = tail.clone();
         (written.end, written.commit_time, written.ends_in_marker) =
             (end, commit_time, ends_in_marker);
