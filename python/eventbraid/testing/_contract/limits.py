@@ -152,7 +152,7 @@ class LimitsContract(ContractCase):
         """One more than a limit is `LimitExceeded`, which says what the limit is."""
         error = await refusal(store.append(events), eb.errors.LimitExceeded)
         assert (error.actual, error.limit) == (limit + 1, limit)
-        assert str(limit) in str(error)
+        assert f"{limit:,}" in str(error)
         await refusal(
             store.append([("good", "x", b""), *events]), eb.errors.LimitExceeded
         )
