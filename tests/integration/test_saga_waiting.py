@@ -469,8 +469,9 @@ async def test_a_saga_whose_shard_arrives_during_its_start_is_driven(openings):
 async def has_all(coordinator, store) -> bool:
     """Return whether a coordinator is alone, has all shards and has read the log."""
     parts = coordinator._parts
-    is_alone = not parts.live.has_others and len(parts.shards.held) == SHARDS
-    return is_alone and parts.follower.position == await store.head()
+    is_alone = not parts.state.live.has_others
+    has_shards = len(parts.state.shards.held) == SHARDS
+    return is_alone and has_shards and parts.follower.position == await store.head()
 
 
 async def test_a_slow_read_for_a_caller_does_not_undo_later_records(openings):
