@@ -136,6 +136,25 @@ fn an_append_waits_for_one_reservation_and_not_for_the_next() {
     a.release(second.unwrap());
 }
 
+/// The append of another caller is deferred by the second reservation before the background thread
+/// has noticed that the first one has ended.
+#[test]
+fn a_further_append_does_not_extend_the_wait_of_an_earlier_one() {
+    let (_root, a, b) = two_sessions();
+    for _ in 0..20 {
+        let first = a.reserve(&["order-1"], &[], SOON).unwrap().unwrap();
+        let waiting = begin(&b, "order-1");
+        assert!(!is_done(&waiting, Duration::from_millis(2)));
+        a.release(first);
+        let second = a.reserve(&["order-1"], &[], SOON).unwrap().unwrap();
+        let further = begin(&b, "order-1");
+        assert!(is_done(&waiting, SOON / 2));
+        assert!(!is_done(&further, Duration::ZERO));
+        a.release(second);
+        assert!(is_done(&further, SOON));
+    }
+}
+
 #[test]
 fn appends_that_wait_for_a_reservation_are_written_before_a_close() {
     let (_root, a, b) = two_sessions();

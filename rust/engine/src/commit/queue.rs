@@ -110,6 +110,10 @@ impl AppendQueue {
         if deferred.reservation != reserved.id {
             deferred.reservation = reserved.id;
             deferred.next_check = 0;
+            // The earlier requests waited for a reservation that has ended. If they stayed, they
+            // would wait for this one, too, and possibly for many more.
+            let restored = std::mem::take(&mut deferred.requests);
+            self.put_back(restored);
         }
         deferred.requests.push(request);
     }
