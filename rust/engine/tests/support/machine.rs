@@ -470,6 +470,9 @@ impl ForwardingFile for ProcessFile {
                 Ok(n) => done += n,
             }
             self.step("wrote", at)?;
+            if offset + (done as u64) < at + piece.len() as u64 {
+                return Ok(done);
+            }
         }
         Ok(done)
     }
