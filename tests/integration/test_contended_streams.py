@@ -132,6 +132,40 @@ def test_threads_with_commands_of_several_forms_need_few_attempts(tmp_path):
         assert not pending_of(executor).entries
 
 
+class Page(eb.Text, max_length=200_000): ...
+
+
+@eb.event("pending.page.added")
+class PageAdded:
+    page: Page
+
+
+class Pages(eb.Stream[PageAdded, int], category="pages"):
+    def initial(self):
+        return 0
+
+    def apply(self, state, event, /):
+        return state + 1
+
+
+class AddPage(eb.Command):
+    pages: eb.Declared[Pages]
+    page: Page
+
+    def decide(self):
+        yield self.pages.write(PageAdded(self.page))
+
+
+def test_threads_with_large_events_need_few_attempts(tmp_path):
+    """A large event takes so long to encode that other threads could append first."""
+    with eb.open(tmp_path / "store") as store:
+        command = AddPage(pages="pages-1", page=Page("x" * 150_000))
+        with ThreadPoolExecutor(8) as threads:
+            done = list(threads.map(eb.Executor(store).execute, [command] * 120))
+        assert max(one.attempts for one in done) <= MOST_ATTEMPTS
+        assert store.version("pages-1") == 120
+
+
 @pytest.mark.anyio
 async def test_executors_with_different_caches_need_few_attempts(tmp_path):
     async with eb.open_async(tmp_path / "store") as store:

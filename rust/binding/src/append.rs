@@ -101,10 +101,10 @@ fn append_and_wait(
         // Detach from the interpreter once, from the first encoded byte to the result. With many
         // threads, each return to Python means another wait for the GIL.
         None => Ok(py.detach(|| BegunAppend::begin(store, append, reservation))),
-        // Don't detach before the append is queued: other threads may decide on its state already,
-        // and their appends are refused if they are queued before this one.
+        // Don't detach before the append is queued, however large it is: other threads may decide on
+        // its state already, and their appends are refused if they are queued before this one.
         Some(link) => {
-            let prepared = encode(py, append)?;
+            let prepared = prepare(append).map_err(|error| exception(py, error))?;
             let intent = Intent::of(append, &prepared);
             let prepared = link.link(prepared).under(reservation);
             Ok(BegunAppend::queue(store, prepared, intent))
@@ -146,7 +146,11 @@ fn submit(
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
     let prepared = arguments.with_append(|append| {
-        let prepared = encode(py, append)?;
+        // As in `append_and_wait`, a linked append is queued before other threads run.
+        let prepared = match arguments.pending {
+            None => encode(py, append)?,
+            Some(_) => prepare(append).map_err(|error| exception(py, error))?,
+        };
         let intent = Intent::of(append, &prepared);
         Ok((prepared, intent))
     });
