@@ -21,7 +21,7 @@ from eventbraid.command._provenance import (
     mark_raised_by_command,
 )
 from eventbraid.command._queue import TURN_SECONDS, Turns
-from eventbraid.command._shared_reservation import SharedReservation
+from eventbraid.command._shared_reservation import SharedReservation, reserve_delay
 from eventbraid.errors import (
     DeadlineExceeded,
     EventbraidError,
@@ -266,9 +266,13 @@ class Execution:
         # A store of another author may have reservations of streams alone.
         options: _ReservationOptions = {"categories": categories} if categories else {}
         while (reserved := reservations.reserve(streams, lasts, **options)) is None:
-            if self._port.now() >= until:
+            waited = self._port.now() - now
+            if now + waited >= until:
                 return
-            await self._port.sleep(random.uniform(0.0005, 0.003))
+            await self._port.sleep(reserve_delay(waited, chance=random.random()))
+            self._reservation = shared.join(self._contended, self._port.now())
+            if self._reservation is not None:
+                return
         self._reservation = SharedReservation(reserved, names, self._port.now())
         self._owns_reservation = True
         shared.share(self._reservation)
@@ -277,12 +281,13 @@ class Execution:
         """Stop sharing a reservation after a conflict.
 
         The command that has reserved the streams makes its next attempt without a turn.
-        Further commands would be in its way. All other commands make their next attempt
-        in their turn; without turns, they would have conflicts with each other.
+        All other commands make their next attempt in their turn, and may use the
+        reservation again; without turns, they would have conflicts with each other.
         """
         if self._reservation is None:
             return
         if self._owns_reservation:
+            # Further commands would be in the way of its next attempt.
             self._reservation.is_open = False
         else:
             self._leave_reservation()
@@ -328,7 +333,7 @@ class Execution:
                 # The next command can decide on the states of this one, and build its
                 # append on this one.
                 if self._reservation is not None and self._owns_reservation:
-                    self._reservation.is_open = True
+                    self._reservation.open(self._port.now())
                 turns.pass_on()
             appended = await port.append(
                 decision.encoded,

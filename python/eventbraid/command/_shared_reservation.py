@@ -17,12 +17,36 @@ if TYPE_CHECKING:
 
     from eventbraid.store import StreamReservation
 
-SHARED_SECONDS = 0.02
+SHARED_SECONDS = 0.03
 """The time in which further commands may begin to use a reservation: many commits of a
 fast disk, and a short wait for the other processes."""
 
 OTHERS_SECONDS = 1.0
 """The time after a conflict in which a stream counts as written by other processes."""
+
+OTHERS_LIMIT = 1_024
+"""The number of such streams from which on those of earlier conflicts are forgotten."""
+
+RESERVE_SECONDS = 0.003
+"""The maximum delay between two attempts to reserve streams."""
+
+PATIENT_SECONDS = 0.01
+"""The time after which a command tries to reserve more often."""
+
+
+def reserve_delay(waited: float, chance: float) -> float:
+    """Return the delay before the next attempt to reserve streams, in seconds.
+
+    A command that has waited for some time tries more often than one of the process
+    that has just released the streams. So the processes take turns. With equal delays,
+    a process could miss the end of many reservations in a row.
+
+    Args:
+        waited: The seconds since the first attempt.
+        chance: A random number from 0 to 1, so that two processes don't try in step.
+    """
+    longest = RESERVE_SECONDS if waited < PATIENT_SECONDS else RESERVE_SECONDS / 6
+    return longest * (0.5 + chance / 2)
 
 
 class SharedReservation:
@@ -31,7 +55,7 @@ class SharedReservation:
     Attributes:
         streams: The reserved streams.
         expires_at: The time at which the reservation ends by itself.
-        closes_at: The time after which no further command may use it.
+        closes_at: The time after which no further command may use it, once it was open.
         is_open: Whether further commands may use it: the command that has reserved the
             streams has begun an append on which they can build. Before, they would only
             be in its way.
@@ -54,9 +78,15 @@ class SharedReservation:
         self._reservation = reservation
         self.streams = frozenset(streams)
         self.expires_at = now + reservation.seconds
-        self.closes_at = min(now + SHARED_SECONDS, self.expires_at)
+        self.closes_at = 0.0
         self.is_open = False
         self.users = 1
+
+    def open(self, now: float) -> None:
+        """Let further commands use the reservation for `SHARED_SECONDS`."""
+        if not self.closes_at:
+            self.closes_at = min(now + SHARED_SECONDS, self.expires_at)
+        self.is_open = True
 
     def use(self) -> AbstractContextManager[None]:
         """Return a block whose appends belong to the reservation."""
@@ -73,22 +103,31 @@ class SharedReservations:
     A store has one reservation at a time, so a process shares one at most.
     """
 
-    __slots__ = ("_current", "_lock", "_others")
+    __slots__ = ("_current", "_lock", "_others", "_pruned_at")
 
     def __init__(self) -> None:
         """Begin without a reservation."""
-        # Protects the reservation and its number of users. Without it, a command could
-        # begin to use a reservation that the last user releases at this moment.
+        # Protects the reservation and its number of users, and the noted streams.
+        # Without it, a command could begin to use a reservation that the last user
+        # releases at this moment.
         self._lock = threading.Lock()
         self._current: SharedReservation | None = None
+        # Streams, with the times until which they count as written by other processes.
+        # Replaced or changed under the lock, and read without it: a reader only looks
+        # up single streams.
         self._others: dict[str, float] = {}
+        self._pruned_at = OTHERS_LIMIT
 
     def note_others(self, streams: Iterable[str], now: float) -> None:
         """Note that other processes write to these streams."""
-        self._others = {
-            **{one: until for one, until in self._others.items() if until > now},
-            **dict.fromkeys(streams, now + OTHERS_SECONDS),
-        }
+        with self._lock:
+            others = self._others
+            if len(others) >= self._pruned_at:
+                # Not at each conflict: that would take long with many streams.
+                others = {one: until for one, until in others.items() if until > now}
+                self._others = others
+                self._pruned_at = max(OTHERS_LIMIT, 2 * len(others))
+            others.update(dict.fromkeys(streams, now + OTHERS_SECONDS))
 
     def written_by_others(self, streams: Iterable[str], now: float) -> list[str]:
         """Return the streams to which other processes wrote a short time ago."""
