@@ -342,8 +342,9 @@ class Execution:
                 content=self._content,
                 expect_categories=categories,
             )
-        # If the append itself is interrupted, the store marks the exception.
-        self._is_committed = True
+            # If the append itself is interrupted, the store marks the exception. The
+            # end of the block calls functions, in which a signal handler may raise.
+            self._is_committed = True
         if turns:
             turns.note_versions(appended.versions)
         if appended.replayed:
