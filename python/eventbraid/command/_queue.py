@@ -156,7 +156,7 @@ class StreamQueue:
 
     @property
     def has_writers(self) -> bool:
-        """Whether a command in the queue writes to the stream."""
+        """Whether a command writes to the stream that has or awaits the turn alone."""
         return self._writers > 0
 
     @property
@@ -204,6 +204,8 @@ class StreamQueue:
             return self.remove(place, now)
         place.has_passed_on = True
         self._active -= 1
+        # New commands that can build on it needn't queue, which takes some time.
+        self._writers -= 1
         return self._grant(now)
 
     def expire(self, now: float) -> tuple[list[Place], list[Place]]:
@@ -241,9 +243,9 @@ class StreamQueue:
         for places in (self._holders, self._waiting):
             if place in places:
                 del places[place]
-                self._writers -= place.writes
-                if places is self._holders and not place.has_passed_on:
-                    self._active -= 1
+                if not place.has_passed_on:
+                    self._writers -= place.writes
+                    self._active -= places is self._holders
                 return True
         return False
 
