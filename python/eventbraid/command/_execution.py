@@ -91,6 +91,7 @@ class Execution:
         "_decision",
         "_decoder",
         "_doubt",
+        "_has_published",
         "_is_committed",
         "_last",
         "_longest",
@@ -131,6 +132,7 @@ class Execution:
         self._contended: dict[str, bool] = {}
         self._decision: Decision | None = None
         self._doubt: OutcomeUnknown | None = None
+        self._has_published = False
         self._is_committed = False
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
@@ -280,16 +282,17 @@ class Execution:
     def _end_sharing(self) -> None:
         """Stop sharing a reservation after a conflict.
 
-        The command that has reserved the streams makes its next attempt without a turn.
-        All other commands make their next attempt in their turn, and may use the
-        reservation again; without turns, they would have conflicts with each other.
+        The commands that use a reservation make their next attempts without turns. A
+        command that has published its state continues to use it, because it can build
+        on the others. Any other command makes its next attempt in its turn; without
+        turns, such commands would have conflicts with each other.
         """
         if self._reservation is None:
             return
         if self._owns_reservation:
             # Further commands would be in the way of its next attempt.
             self._reservation.is_open = False
-        else:
+        elif not self._has_published:
             self._leave_reservation()
 
     def _is_undisturbed(self) -> bool:
@@ -329,7 +332,8 @@ class Execution:
         turns = self._turns
         link = reading.link(port, decision, key, turns.awaited() if turns else ())
         with link or nullcontext():
-            if turns and link and link.is_published:
+            self._has_published = link is not None and link.is_published
+            if turns and self._has_published:
                 # The next command can decide on the states of this one, and build its
                 # append on this one.
                 if self._reservation is not None and self._owns_reservation:
