@@ -1,4 +1,8 @@
-"""The embedded event store whose commands span many streams, with durable sagas."""
+"""The embedded event store whose commands span many streams, with durable sagas.
+
+PYTEST_DONT_REWRITE: with this word, pytest doesn't warn if the library is imported
+before pytest.
+"""
 
 from __future__ import annotations
 

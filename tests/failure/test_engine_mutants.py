@@ -58,10 +58,8 @@ MUTANTS = [
     Mutant(
         name="no durable filter on reads",
         file="src/commit/publication.rs",
-        good="written.unsynced.extend(entries);",
-        bad="""for frame in entries {
-            self.log.index.write().apply(&frame.entry).ok();
-        }
+        good="written.unsynced.push_back(entry);",
+        bad="""self.log.index.write().apply(&entry.entry).ok();
         self.log.watch.publish(self.log.index.read().head());""",
         suite="answers_after_sync",
         test="a_commit_that_is_not_durable_is_visible_to_no_reader",

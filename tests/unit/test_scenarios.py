@@ -6,6 +6,7 @@ show the difference sends its user to the debugger.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -673,7 +674,7 @@ def test_unittest_shows_the_difference_without_frames_of_the_kit(tmp_path, repos
     done = subprocess.run(
         [sys.executable, tmp_path / "test_it.py"],
         cwd=repository,
-        env={"PYTHONPATH": f"{repository}:{repository}/python"},
+        env={"PYTHONPATH": os.pathsep.join([str(repository), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
