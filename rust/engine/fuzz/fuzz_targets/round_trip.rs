@@ -16,14 +16,18 @@ fn text(bytes: &mut &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// A commit whose streams and events are read from the input.
+/// A commit whose streams and events are read from the input. The streams are in the order of their
+/// first events, as in every frame.
 fn content(bytes: &mut &[u8]) -> Content {
     let [streams, events] = take(bytes);
     let streams: Vec<_> = (0..streams % 9).map(|_| text(bytes)).collect();
+    let mut begun = 0;
     let event = |_| {
-        let [stream] = take(bytes);
+        let [drawn] = take(bytes);
+        let stream = u32::from(drawn) % (begun + 1).min(streams.len() as u32);
+        begun = begun.max(stream + 1);
         Event {
-            stream: u32::from(stream) % streams.len().max(1) as u32,
+            stream,
             event_type: text(bytes),
             metadata: text(bytes).into_bytes(),
             data: text(bytes).into_bytes(),
