@@ -928,9 +928,23 @@ async def test_26_without_streams_there_is_nothing_to_check(bank):
 # --- 27: further writes and expectations ---------------------------------------------
 
 
-async def test_27_further_writes_are_committed_together(bank):
+class DepositWithState(eb.Command):
+    """Takes the fast path, as long as it has no conflict with its own streams."""
+
+    account: eb.Declared[Account]
+    amount: Money
+
+    def decide(self):
+        yield self.account.write(Deposited(self.amount))
+
+
+either_form = pytest.mark.parametrize("deposit", [Deposit, DepositWithState])
+
+
+@either_form
+async def test_27_further_writes_are_committed_together(bank, deposit):
     done = await bank.execute(
-        Deposit(account=A, amount=Money(1)),
+        deposit(account=A, amount=Money(1)),
         also=[eb.Write(GROUP, Joined(A), {"by": "saga"})],
         expect={GROUP: eb.NO_STREAM},
     )
@@ -940,11 +954,12 @@ async def test_27_further_writes_are_committed_together(bank):
     assert dict(joined.metadata) == {"by": "saga"}
 
 
-async def test_27_a_conflict_in_an_expectation_is_raised_at_once(bank):
+@either_form
+async def test_27_a_conflict_in_an_expectation_is_raised_at_once(bank, deposit):
     await bank.given((GROUP, Joined(A)))
     with pytest.raises(eb.VersionConflict) as conflict:
         await bank.execute(
-            Deposit(account=A, amount=Money(1)),
+            deposit(account=A, amount=Money(1)),
             also=[eb.Write(GROUP, Joined(A))],
             expect={GROUP: 0},
         )
@@ -953,10 +968,11 @@ async def test_27_a_conflict_in_an_expectation_is_raised_at_once(bank):
     assert await bank.head() == 1
 
 
-async def test_27_a_conflict_in_the_commands_own_streams_is_tried_again(bank):
+@either_form
+async def test_27_a_conflict_in_the_commands_own_streams_is_tried_again(bank, deposit):
     bank.store.before.append([raw(A, Deposited(Money(1)))])
     done = await bank.execute(
-        Deposit(account=A, amount=Money(1)),
+        deposit(account=A, amount=Money(1)),
         also=[eb.Write(GROUP, Joined(A))],
         expect={GROUP: 0},
     )
@@ -964,40 +980,47 @@ async def test_27_a_conflict_in_the_commands_own_streams_is_tried_again(bank):
     assert await bank.events(GROUP) == [Joined(A)]
 
 
-async def test_27_a_conflict_in_both_is_raised_at_once_and_names_both(bank):
+@either_form
+async def test_27_a_conflict_in_both_is_raised_at_once_and_names_both(bank, deposit):
     bank.store.before.append([raw(A, Deposited(Money(1))), raw(GROUP, Joined(A))])
     with pytest.raises(eb.VersionConflict) as conflict:
-        await bank.execute(Deposit(account=A, amount=Money(1)), expect={GROUP: 0})
+        await bank.execute(deposit(account=A, amount=Money(1)), expect={GROUP: 0})
     assert {failure.stream for failure in conflict.value.failures} == {A, GROUP}
 
 
 @pytest.mark.parametrize("expected", [0, 2, eb.NO_STREAM])
-async def test_27_an_expectation_on_an_own_stream_is_judged_too(bank, expected):
+@either_form
+async def test_27_an_expectation_on_an_own_stream_is_judged_too(
+    bank, deposit, expected
+):
     await bank.given((A, Deposited(Money(1))))
     with pytest.raises(eb.VersionConflict) as conflict:
-        await bank.execute(Deposit(account=A, amount=Money(1)), expect={A: expected})
+        await bank.execute(deposit(account=A, amount=Money(1)), expect={A: expected})
     assert conflict.value.failures == (eb.errors.ConflictedStream(A, expected, 1),)
 
 
 @pytest.mark.parametrize("expected", [eb.ANY, eb.EXISTS])
+@either_form
 async def test_27_an_expectation_that_still_holds_is_no_reason_to_give_up(
-    bank, expected
+    bank, deposit, expected
 ):
     await bank.given((A, Deposited(Money(1))))
     bank.store.before.append([raw(A, Deposited(Money(1)))])
-    done = await bank.execute(Deposit(account=A, amount=Money(1)), expect={A: expected})
+    done = await bank.execute(deposit(account=A, amount=Money(1)), expect={A: expected})
     assert done.attempts == 2
 
 
-async def test_27_an_expectation_that_no_longer_holds_is_raised_at_once(bank):
+@either_form
+async def test_27_an_expectation_that_no_longer_holds_is_raised_at_once(bank, deposit):
     bank.store.before.append([raw(A, Deposited(Money(1)))])
     with pytest.raises(eb.VersionConflict):
-        await bank.execute(Deposit(account=A, amount=Money(1)), expect={A: 0})
+        await bank.execute(deposit(account=A, amount=Money(1)), expect={A: 0})
 
 
-async def test_27_a_further_write_may_go_to_an_own_stream(bank):
+@either_form
+async def test_27_a_further_write_may_go_to_an_own_stream(bank, deposit):
     done = await bank.execute(
-        Deposit(account=A, amount=Money(1)), also=[eb.Write(A, Withdrawn(Money(1)))]
+        deposit(account=A, amount=Money(1)), also=[eb.Write(A, Withdrawn(Money(1)))]
     )
     assert dict(done.versions) == {A: 2}
     assert await bank.events(A) == [Deposited(Money(1)), Withdrawn(Money(1))]

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from eventbraid.command._command_base import CommandBase, define_command
-from eventbraid.command._declared import Declared
+from eventbraid.command._declared import DeclaredMany
 from eventbraid.command._typing import has_slots
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Command(CommandBase):
         (Spent(amount=Money(4)),)
     """
 
-    # The declared streams' fields and kinds, if a command of this class may take the
-    # fast path of its execution.
-    single_streams: ClassVar[tuple[tuple[str, type[Stream[Any, Any]]], ...] | None]
+    # The fields and kinds of the declared streams, and whether the field declares many,
+    # if a command of this class may take the fast path of its execution.
+    plain_streams: ClassVar[tuple[tuple[str, type[Stream[Any, Any]], bool], ...] | None]
 
     def __init_subclass__(
         cls, *, abstract: bool = False, name: str | None = None
@@ -90,7 +90,7 @@ class Command(CommandBase):
         """Make a frozen, keyword-only dataclass of a new command class; validate it."""
         super().__init_subclass__()
         define_command(cls, Command, abstract=abstract, name=name)
-        cls.single_streams = _single_streams(cls)
+        cls.plain_streams = _plain_streams(cls)
 
     @abstractmethod
     def decide(self) -> Iterable[Write]:
@@ -118,21 +118,20 @@ class Command(CommandBase):
         return ()
 
 
-def _single_streams(
+def _plain_streams(
     cls: type[Command],
-) -> tuple[tuple[str, type[Stream[Any, Any]]], ...] | None:
+) -> tuple[tuple[str, type[Stream[Any, Any]], bool], ...] | None:
     """Return the declared streams of a class that may take the fast path.
 
-    It may not if it discovers streams or declares many, if one stream could be declared
-    as two kinds, or if its instances have slots.
+    It may not if it discovers streams, if one stream could be declared as two kinds, or
+    if its instances have slots.
     """
     shape = cls.__shape__
     if shape.discovers or has_slots(cls):
         return None
-    singles = [one for one in shape.declared if isinstance(one, Declared)]
-    kinds = {one.kind.category: one.kind for one in singles}
-    if len(singles) < len(shape.declared) or any(
-        kinds[one.kind.category] is not one.kind for one in singles
-    ):
+    kinds = {one.kind.category: one.kind for one in shape.declared}
+    if any(kinds[one.kind.category] is not one.kind for one in shape.declared):
         return None
-    return tuple((one.name, one.kind) for one in singles)
+    return tuple(
+        (one.name, one.kind, isinstance(one, DeclaredMany)) for one in shape.declared
+    )

@@ -163,7 +163,7 @@ class Execution:
                     return await self._attempt(None)
                 except VersionConflict as conflict:
                     self._note_duration()
-                    self._raise_foreign(conflict)
+                    self._raise_foreign(conflict, self._reading.versions)
                     if is_in_turn:
                         self._note_others(conflict)
                     self._end_sharing()
@@ -197,7 +197,7 @@ class Execution:
         self._attempts = 1
         self._decision = failed.decision
         self._note_duration()
-        self._queue_for(one.stream for one in failed.conflict.failures)
+        self._raise_foreign(failed.conflict, failed.versions)
         self._reading.note_conflict(failed.conflict)
         self._last = failed.conflict
         await self._wait_before_retry(failed.conflict)
@@ -439,16 +439,19 @@ class Execution:
             replayed=True,
         )
 
-    def _raise_foreign(self, conflict: VersionConflict) -> None:
+    def _raise_foreign(self, conflict: VersionConflict, own: Mapping[str, int]) -> None:
         """Raise a conflict that a further attempt can't resolve.
 
         This is a conflict on an expectation that the caller has added, or a conflict at
         another store that a function of the command raised.
+
+        Args:
+            conflict: The conflict.
+            own: The versions of the streams that the attempt has read.
         """
         if is_raised_by_command(conflict):
             self._raise_doubt(conflict)
             raise conflict
-        own = self._reading.versions
         further = self._terms.expect or {}
         for failure in conflict.failures:
             wanted = further.get(failure.stream, StreamCondition.ANY)

@@ -171,16 +171,18 @@ class ExecutionEngine:
         failed: FailedAttempt | None = None
         if (
             isinstance(command, Command)
-            and command.single_streams is not None
+            and command.plain_streams is not None
             and idempotency_key is None
-            and not also
-            and not expect
             and deadline is None
         ):
             queues, cache = self._shared.get()
+            also = _checked_writes(also) if also else ()
+            expect = _checked_expectations(expect) if expect else None
             done = await execute_fast(
                 command,
                 metadata,
+                also,
+                expect,
                 port,
                 cache,
                 queues,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid.command._decision import decided
+from eventbraid.command._decision import decided, expectations
 from eventbraid.command._executed import Executed
 from eventbraid.command._immutable import is_immutable
 from eventbraid.command._snapshots import save_snapshots
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._state_cache import StateCache
     from eventbraid.command._typing import EventKinds
+    from eventbraid.command._write import Write
     from eventbraid.event import EventDecoder
-    from eventbraid.store import RecordedEvent
+    from eventbraid.store import Expectation, RecordedEvent
 
 EVENTS_LIMIT = 64
 """The maximum number of events that are folded without letting other tasks run."""
+
+STREAMS_LIMIT = 64
+"""The maximum number of streams of a field that declares many."""
 
 _new = object.__new__
 
@@ -55,9 +59,11 @@ class FailedAttempt:
         self.versions = versions
 
 
-async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
+async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one more call
     command: Command,
     metadata: Mapping[str, str] | None,
+    also: tuple[Write, ...],
+    expect: Mapping[str, Expectation] | None,
     port: Port,
     cache: StateCache,
     queues: StreamQueues,
@@ -66,8 +72,10 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
     """Make the first attempt of a command.
 
     Args:
-        command: A command whose class has ``single_streams``.
+        command: A command whose class has ``plain_streams``.
         metadata: The metadata of all events.
+        also: Further writes of the same commit.
+        expect: Further expectations of the same commit.
         port: The operations of the store.
         cache: The states of streams that commands used before.
         queues: The queues of contended streams.
@@ -87,16 +95,19 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
     missing: dict[str, Kind] = {}
     position: int | None = None
     generation = cache.registry.generation
-    for name, kind in command.single_streams or ():
-        stream = values[name]
-        kinds[stream] = kind.events
-        found = cache.find(kind, stream)
+    for name, kind, is_many in command.plain_streams or ():
+        streams = values[name] if is_many else (values[name],)
+        if len(streams) > STREAMS_LIMIT:
+            return None
         of_kind = states.setdefault(kind, {})
-        if found is None:
-            missing[stream] = kind
-        else:
-            of_kind[stream] = found
-            versions[stream] = found[0]
+        for stream in streams:
+            kinds[stream] = kind.events
+            found = cache.find(kind, stream)
+            if found is None:
+                missing[stream] = kind
+            else:
+                of_kind[stream] = found
+                versions[stream] = found[0]
     if queues.contended(kinds) or not cache.pending.contended.keys().isdisjoint(kinds):
         # On contended streams, the append is linked to those before it.
         return None
@@ -127,17 +138,18 @@ async def execute_fast(  # noqa: C901, PLR0912 - a helper would be one more call
             owner.decide(),
             kinds,
             metadata,
-            (),
+            also,
             _no_deadline,
             cache.registry,
         )
+        wanted = expectations(versions, expect) if expect else versions
     except Exception:  # noqa: BLE001 - the command's code may raise anything
         # `Execution` calls the command again, and confirms what it raises.
         return None
-    if not decision.encoded and not versions:
+    if not decision.encoded and not wanted:
         return None
     try:
-        appended = await port.append(decision.encoded, expect=versions)
+        appended = await port.append(decision.encoded, expect=wanted)
     except VersionConflict as conflict:
         return FailedAttempt(conflict, decision, versions)
     try:
