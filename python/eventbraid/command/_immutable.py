@@ -61,7 +61,7 @@ def is_immutable(value: object, known: object = None) -> bool:
     left: list[tuple[object, object]] = [(value, known)]
     while left:
         one, same = left.pop()
-        if one is same or isinstance(one, Enum):
+        if one is same or is_always_immutable(one.__class__) or isinstance(one, Enum):
             continue
         if isinstance(one, _ATOMS):
             if getattr(one, "__dict__", None):
@@ -89,6 +89,8 @@ def _parts(value: object, same: object) -> Iterable[tuple[object, object]] | Non
         if hasattr(members, "__dict__"):
             return None
         new = members if same is None else _new_members(members, same)
+        if all(map(is_always_immutable, set(map(type, new)))):
+            return ()
         return zip(new, repeat(None))
     fields = _frozen_fields(type(value))
     if fields is None:
