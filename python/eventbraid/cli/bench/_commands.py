@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import eventbraid as eb
 from eventbraid.cli.bench._accounts import (
+    Account,
     Amount,
     Deposit,
     Deposited,
@@ -32,7 +33,7 @@ from eventbraid.cli.bench._results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
 CONCURRENCY = 128
@@ -160,6 +161,14 @@ class TaskRounds:
         self.attempts: list[int] = []
         self.processor_times: list[float] = []
 
+    def load(self, accounts: Iterable[str]) -> None:
+        """Read the states of accounts into the cache, before the time starts."""
+        self._runner.run(self._load(accounts))
+
+    async def _load(self, accounts: Iterable[str]) -> None:
+        for account in accounts:
+            await self._executor.load(Account(account))
+
     def run(
         self, commands: Sequence[Callable[[], eb.Command]], seconds: float
     ) -> list[list[float]]:
@@ -223,6 +232,7 @@ def _concurrent(
         place = stack.enter_context(workplace(directory))
         _open_accounts(place / "concurrent.braid")
         rounds = stack.enter_context(task_rounds(place / "concurrent.braid"))
+        rounds.load(map(account_id, range(ACCOUNTS)))
         raw = stack.enter_context(RawDisk(place, [block]))
         share = len(chosen) // CONCURRENCY
         commands = [
