@@ -207,6 +207,13 @@ class Raise(eb.StatefulCommand[int, Raised]):
         yield self.counter.write(Raised(1))
 
 
+class RaiseDirectly(eb.Command):
+    counter: eb.Declared[Counter]
+
+    def decide(self):
+        yield self.counter.write(Raised(1))
+
+
 def appended(store, executor):
     store.append([("counter-1", "interrupt-test.raised", b'{"by":1}')])
 
@@ -215,9 +222,13 @@ def executed(store, executor):
     executor.execute(Raise(counter="counter-1"))
 
 
+def executed_fast(store, executor):
+    executor.execute(RaiseDirectly(counter="counter-1"))
+
+
 # An execution that is interrupted before its coroutine starts is never awaited.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("write", [appended, executed])
+@pytest.mark.parametrize("write", [appended, executed, executed_fast])
 @pytest.mark.usefixtures("no_finalizers")
 def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, write):
     chance = random.Random(7)

@@ -150,48 +150,57 @@ class Execution:
         """
         self._refuse_late()
         try:
-            if failed is not None:
-                await self._continue_after(failed)
-            # While a command reads a stream from its beginning, it has the turn. The
-            # commands that wait for it then find the state in the cache.
-            self._contended.update(dict.fromkeys(self._reading.cold_streams(), True))
-            while True:
-                is_in_turn = self._is_contended()
-                try:
-                    if is_in_turn:
-                        return await self._attempt_in_turn()
-                    return await self._attempt(None)
-                except VersionConflict as conflict:
-                    self._note_duration()
-                    self._raise_foreign(conflict, self._reading.versions)
-                    if is_in_turn:
-                        self._note_others(conflict)
-                    self._end_sharing()
-                    self._reading.note_conflict(conflict)
-                    self._last = conflict
-                except OutcomeUnknown as unknown:
-                    self._raise_final(unknown)
-                    self._note_duration()
-                    self._doubt = unknown
-                    known = await self._known_after(unknown)
-                    if known is not None:
-                        return known
-                    self._last = unknown
-                except Exception as error:
-                    self._raise_doubt(error)
-                    raise
-                # Outside of the handlers: a hook that is called there would find the
-                # exception, with the values in its frames, by `sys.exception`.
-                await self._wait_before_retry(self._last)
+            try:
+                return await self._attempt_until_done(failed)
+            finally:
+                if self._reservation is not None:
+                    self._leave_reservation()
         except BaseException as error:
-            # Also while it waits for the next attempt, or looks up the key.
+            # Also while it waits for the next attempt, looks up the key, or leaves its
+            # reservation after the commit.
             self._mark_doubt(error)
             raise
         finally:
-            self._leave_reservation()
             # The tracebacks of these errors refer to this object. The reference cycle
-            # would keep all events in memory until the garbage collector runs.
+            # would keep all events in memory until the garbage collector runs. No
+            # function is called here: a signal handler could raise an exception in it,
+            # which would not be marked.
             self._last = self._doubt = None
+
+    async def _attempt_until_done(self, failed: FailedAttempt | None) -> Executed:
+        if failed is not None:
+            await self._continue_after(failed)
+        # While a command reads a stream from its beginning, it has the turn. The
+        # commands that wait for it then find the state in the cache.
+        self._contended.update(dict.fromkeys(self._reading.cold_streams(), True))
+        while True:
+            is_in_turn = self._is_contended()
+            try:
+                if is_in_turn:
+                    return await self._attempt_in_turn()
+                return await self._attempt(None)
+            except VersionConflict as conflict:
+                self._note_duration()
+                self._raise_foreign(conflict, self._reading.versions)
+                if is_in_turn:
+                    self._note_others(conflict)
+                self._end_sharing()
+                self._reading.note_conflict(conflict)
+                self._last = conflict
+            except OutcomeUnknown as unknown:
+                self._raise_final(unknown)
+                self._note_duration()
+                self._doubt = unknown
+                known = await self._known_after(unknown)
+                if known is not None:
+                    return known
+                self._last = unknown
+            except Exception as error:
+                self._raise_doubt(error)
+                raise
+            # Outside of the handlers: a hook that is called there would find the
+            # exception, with the values in its frames, by `sys.exception`.
+            await self._wait_before_retry(self._last)
 
     async def _continue_after(self, failed: FailedAttempt) -> None:
         self._attempts = 1

@@ -178,7 +178,7 @@ class ExecutionEngine:
             queues, cache = self._shared.get()
             also = _checked_writes(also) if also else ()
             expect = _checked_expectations(expect) if expect else None
-            done = await execute_fast(
+            done, failed = await execute_fast(
                 command,
                 metadata,
                 also,
@@ -188,9 +188,10 @@ class ExecutionEngine:
                 queues,
                 self._decoder,
             )
-            if isinstance(done, Executed):
+            # No function is called between the commit and the return: a signal handler
+            # could raise an exception there, which would not be marked.
+            if done is not None:
                 return done
-            failed = done
             if port.trace is not None:
                 # The attempt continues below, perhaps after a wait for its turn.
                 port.trace.enter(None)

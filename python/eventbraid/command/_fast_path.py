@@ -68,7 +68,7 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
     cache: StateCache,
     queues: StreamQueues,
     decoder: EventDecoder,
-) -> Executed | FailedAttempt | None:
+) -> tuple[Executed | None, FailedAttempt | None]:
     """Make the first attempt of a command.
 
     Args:
@@ -82,8 +82,8 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
         decoder: The decoder of the events; that of the cache.
 
     Returns:
-        The result; the conflict of the append; or None if nothing was appended, and
-        `Execution` has to begin again.
+        The result, or else the conflict of the append. If both are None, nothing was
+        appended, and `Execution` has to begin again.
 
     Raises:
         OutcomeUnknown: The store can't determine whether the commit happened.
@@ -98,7 +98,7 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
     for name, kind, is_many in command.plain_streams or ():
         streams = values[name] if is_many else (values[name],)
         if len(streams) > STREAMS_LIMIT:
-            return None
+            return None, None
         of_kind = states.setdefault(kind, {})
         for stream in streams:
             kinds[stream] = kind.events
@@ -110,12 +110,12 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
                 versions[stream] = found[0]
     if queues.contended(kinds) or not cache.pending.contended.keys().isdisjoint(kinds):
         # On contended streams, the append is linked to those before it.
-        return None
+        return None, None
     loading = cache.loading
     for stream, kind in missing.items():
         # Another command reads the stream already, or the kind has snapshots.
         if kind.snapshots is not None or (kind, stream) in loading:
-            return None
+            return None, None
     trace = port.trace
     if trace is not None:
         trace.begin_attempt(1)
@@ -125,7 +125,7 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
         if missing:
             position = await _read(port, cache, missing, states, versions, decoder)
             if position is None:
-                return None
+                return None, None
         # The same copy of the command as in `with_states`, but without a call.
         owner = _new(type(command))
         attributes = vars(owner)
@@ -145,19 +145,19 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
         wanted = expectations(versions, expect) if expect else versions
     except Exception:  # noqa: BLE001 - the command's code may raise anything
         # `Execution` calls the command again, and confirms what it raises.
-        return None
+        return None, None
     if not decision.encoded and not wanted:
-        return None
+        return None, None
     try:
         appended = await port.append(decision.encoded, expect=wanted)
     except VersionConflict as conflict:
-        return FailedAttempt(conflict, decision, versions)
+        return None, FailedAttempt(conflict, decision, versions)
     try:
         folded = fold_decision(cache, states, decision)
         due = keep_states(cache, generation, folded, appended)
         if due:
             await save_snapshots(port, due, decoder.registry)
-        return Executed(
+        done = Executed(
             events=decision.events,
             versions=appended.versions,
             first_position=appended.first_position,
@@ -170,6 +170,7 @@ async def execute_fast(  # noqa: C901, PLR0912, PLR0915 - a helper would be one 
         # A cancellation or Ctrl-C, after the commit of the command.
         interruption.__dict__["outcome_unknown"] = True
         raise
+    return done, None
 
 
 async def _read(
