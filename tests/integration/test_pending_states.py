@@ -18,10 +18,11 @@ import anyio.lowlevel
 import pytest
 
 import eventbraid as eb
+from eventbraid._native import PendingAppend
 from eventbraid.command._pending_states import LONE_APPENDS
 from eventbraid.command._state_cache import state_cache_of
 from eventbraid.store._async_store import AsyncEventStore
-from eventbraid.store._pending_append import used_pending_append
+from eventbraid.store._pending_append import append_as, used_pending_append
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -335,3 +336,23 @@ def test_a_rejection_is_confirmed_when_threads_append_meanwhile(tmp_path):
             coins += int(recorded.event.coins)
             assert coins >= 0
         assert store.version(A) == 400 - rejected
+
+
+def test_a_link_that_an_interruption_left_behind_links_no_other_append(tmp_path):
+    """Ctrl-C between the change of the context variable and its reset leaves the link."""
+    with eb.open(tmp_path / "store.braid") as store:
+        store.append([eb.NewEvent("account-a", "x", b"{}")])
+        refused = PendingAppend([])
+        events = [eb.NewEvent("account-a", "x", b"{}")]
+        append_as((events, refused))
+        with pytest.raises(eb.VersionConflict):
+            store.append(events, expect={"account-a": 7})
+        append_as(([], PendingAppend([refused])))
+        try:
+            store.append([], expect={"account-a": eb.EXISTS})
+            store.append(
+                [eb.NewEvent("account-a", "x", b"{}")], expect={"account-a": 1}
+            )
+        finally:
+            append_as(None)
+        assert store.version("account-a") == 2

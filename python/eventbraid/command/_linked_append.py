@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from eventbraid.command._cached_state import FoldedState
     from eventbraid.command._state_cache import StateCache
+    from eventbraid.store import NewEvent
+    from eventbraid.store._pending_append import UsedAppend
 
 
 class LinkedAppend:
@@ -24,6 +26,7 @@ class LinkedAppend:
     """
 
     __slots__ = (
+        "_events",
         "_folded",
         "_is_alone",
         "_pending",
@@ -38,6 +41,7 @@ class LinkedAppend:
         generation: int,
         folded: Sequence[FoldedState],
         builds_on: Sequence[PendingAppend],
+        events: list[NewEvent],
     ) -> None:
         """Publish the states.
 
@@ -47,16 +51,19 @@ class LinkedAppend:
             folded: The states after the events that are appended; none if the append
                 has an idempotency key, because its result may be an earlier one.
             builds_on: The appends on whose states the command has decided.
+            events: The events that are appended, as the very list that is passed to
+                `append`.
         """
         self._states = cache.pending
+        self._events = events
         self._folded = folded
         self._is_alone = not builds_on
         self._pending = PendingAppend(builds_on)
         self.is_published = self._states.publish(folded, self._pending, generation)
 
     def __enter__(self) -> Self:
-        """Let the next append of this task or thread be the linked one."""
-        self._token: Token[PendingAppend | None] = append_as(self._pending)
+        """Let the append of the events in this task or thread be the linked one."""
+        self._token: Token[UsedAppend | None] = append_as((self._events, self._pending))
         return self
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:

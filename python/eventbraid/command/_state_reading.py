@@ -320,7 +320,11 @@ class StateReading:
         published = folded if key is None else ()
         self._folded = folded
         self._link = LinkedAppend(
-            self._cache, self._generation, published, [*self._builds_on.values()]
+            self._cache,
+            self._generation,
+            published,
+            [*self._builds_on.values()],
+            decision.encoded,
         )
         return self._link
 

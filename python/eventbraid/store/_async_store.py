@@ -135,6 +135,8 @@ class AsyncEventStore(LoopFace):
             >>> asyncio.run(main())
             1 1
         """
+        used = used_pending_append()
+        link = used[1] if used is not None and used[0] is events else None
         if not ASYNC:
             reservation = used_reservation()
             native = self._handle.own()
@@ -146,7 +148,7 @@ class AsyncEventStore(LoopFace):
                     content,
                     reservation,
                     expect_categories,
-                    used_pending_append(),
+                    link,
                 )
             except BaseException as error:
                 # A signal handler runs as soon as the native call has returned.
@@ -166,7 +168,7 @@ class AsyncEventStore(LoopFace):
                 content,
                 reservation,
                 expect_categories,
-                used_pending_append(),
+                link,
             )
             result = await port.result(token)
             return unwrapped(result, Appended)

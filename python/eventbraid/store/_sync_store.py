@@ -127,6 +127,8 @@ class EventStore(ThreadFace):
             ...     print(done.last_position, done.versions["account-alice"])
             1 1
         """
+        used = used_pending_append()
+        link = used[1] if used is not None and used[0] is events else None
         reservation = used_reservation()
         native = self._handle.own()
         try:
@@ -137,7 +139,7 @@ class EventStore(ThreadFace):
                 content,
                 reservation,
                 expect_categories,
-                used_pending_append(),
+                link,
             )
         except BaseException as error:
             # A signal handler runs as soon as the native call has returned.
