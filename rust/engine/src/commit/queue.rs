@@ -158,6 +158,11 @@ impl AppendQueue {
 
 impl Queue {
     fn push(&mut self, request: Request) {
+        if self.requests.capacity() == 0 {
+            // By itself a vector would begin with room for four requests. A block of this size is
+            // not in the allocator's cache of small blocks, and most commits have one request.
+            self.requests.reserve_exact(1);
+        }
         self.bytes += request.prepared.frame.len();
         self.requests.push(request);
     }
