@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import rich.console
 
-_FILE_WIDTH = 120
+_FILE_WIDTH = 160
 
 
 class Console(rich.console.Console):
