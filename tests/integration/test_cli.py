@@ -137,7 +137,7 @@ def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd)
 
 def _stuck_saga(saga_id):
     """The records of a saga whose compensation failed for good, written by hand."""
-    from eventbraid.saga.definition._graph import StepShape
+    from eventbraid.saga.definition._graph import NodeShape
     from eventbraid.saga.machine._events import (
         CompensationFailed,
         CompensationStarted,
@@ -149,8 +149,8 @@ def _stuck_saga(saga_id):
     )
 
     graph = (
-        StepShape("pay", "compensatable", False, True, False),
-        StepShape("ship", "compensatable", False, True, False),
+        NodeShape("pay", "compensatable", False, True, False),
+        NodeShape("ship", "compensatable", False, True, False),
     )
     records = [
         SagaStarted("refunds", 1, "0" * 16, graph, eb_raw(b"{}")),

@@ -86,7 +86,7 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ),
         (A_DONE, e.CompensationStarted("failed", ()), "the plan must be .'a',."),
         (P_OPEN, e.CompensationStarted("failed", ("b", "a")), "no return"),
-        (A_DONE, e.SagaStuck("a", "x"), "next step is 'b'"),
+        (A_DONE, e.SagaStuck("a", "x"), "hasn't failed for good"),
         (P_DONE, e.CompensationStarted("cancelled", ("b", "a")), "point of no return"),
         (COMPENSATING, e.StepSucceeded("b"), "must be running"),
         (COMPENSATING, e.CompensationStarted("failed", ("a",)), "must be running"),
@@ -174,7 +174,7 @@ def test_a_late_answer_changes_no_status(history):
     before = fold("saga-1", [BEGIN, *history])
     late = evolve(before, e.StepAnsweredLate("r"))
     assert late.status is before.status
-    assert late.branch == before.branch
+    assert late.root == before.root
     assert late.plan == before.plan
     assert "r" in late.results
 
@@ -182,7 +182,7 @@ def test_a_late_answer_changes_no_status(history):
 def test_an_attempt_under_way_is_in_doubt_when_the_saga_is_compensated():
     plan = e.CompensationStarted("cancelled", ("a",))
     progress = fold("saga-1", [BEGIN, e.StepStarted("a"), plan])
-    attempts = progress.branch.attempts
+    attempts = progress.root.attempts
     assert (attempts.in_flight, attempts.doubt) == (False, "lost")
 
 
@@ -195,7 +195,7 @@ def test_folding_changes_nothing_that_was_folded_before():
     before = fold("saga-1", [BEGIN])
     fold("saga-1", [BEGIN, *A_DONE])
     evolve(before, A_DONE[0])
-    assert (before.branch.attempts.number, before.done, dict(before.results)) == (
+    assert (before.root.attempts.number, before.done, dict(before.results)) == (
         0,
         (),
         {},
@@ -219,7 +219,7 @@ def test_an_attempt_that_is_no_longer_alone_is_not_charged_with_a_crash(
 
     def charged(events):
         progress = fold("saga-1", events)
-        attempts = (progress.compensation("a") if history else progress.branch).attempts
+        attempts = (progress.compensation("a") if history else progress.root).attempts
         assert attempts.crashes == 1
         return attempts.crashes_alone
 

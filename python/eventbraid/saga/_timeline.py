@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import SagaNotFound
 from eventbraid.event import decode_event
+from eventbraid.saga.definition._graph import steps_of
 from eventbraid.saga.machine._events import (
     CompensationAttempted,
     CompensationFailed,
@@ -140,7 +141,7 @@ def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
         progress.status,
         SagaOutcome(progress.status.value) if is_at_rest else None,
         progress.trouble,
-        tuple(shape.name for shape in progress.graph),
+        tuple(shape.name for shape in steps_of(progress.graph)),
         tuple(entries),
     )
 

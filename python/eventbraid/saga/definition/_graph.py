@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 
-class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The recorded part of a step's declaration: the part on which decisions depend.
+class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The recorded part of a node's declaration: the part on which decisions depend.
 
     Attributes:
-        name: The step's name.
-        kind: The value of its `StepKind`.
+        name: The step's name; empty for a parallel group.
+        kind: The value of the step's `StepKind`; ``"parallel"`` for a group.
         local: Whether it is a local step.
-        has_compensation: Whether it has a compensation.
+        has_compensation: Whether the step has a compensation.
         replaceable: Whether another command replaces the step if it fails for good.
+        branches: The branches of a group, each of them a sequence; empty for a step.
     """
 
     name: str
     kind: str
-    local: bool
-    has_compensation: bool
-    replaceable: bool
+    local: bool = False
+    has_compensation: bool = False
+    replaceable: bool = False
+    branches: tuple[tuple[NodeShape, ...], ...] = ()
 
     def __str__(self) -> str:
-        """Describe the step in one line."""
+        """Describe the step in one line, or the group by the names of its steps."""
+        if self.branches:
+            return names_of((self,))
         words = [self.kind, "local" if self.local else "external"]
         words += ["with compensation"] * self.has_compensation
         words += ["replaceable"] * self.replaceable
         return f"{self.name!r} ({', '.join(words)})"
 
 
-Graph = tuple[StepShape, ...]
+Graph: TypeAlias = tuple[NodeShape, ...]
+
+PARALLEL = "parallel"
+
+
+def steps_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:
+    """Return all steps of a graph: a sequence in its order, a group by its branches."""
+    for shape in graph:
+        if not shape.branches:
+            yield shape
+        for branch in shape.branches:
+            yield from steps_of(branch)
 
 
 def graph_hash(saga: str, graph: Graph) -> str:
@@ -46,20 +61,37 @@ def graph_hash(saga: str, graph: Graph) -> str:
 
 
 def graph_difference(
-    recorded: Sequence[StepShape], declared: Sequence[StepShape]
+    recorded: Sequence[NodeShape], declared: Sequence[NodeShape]
 ) -> tuple[str, ...]:
     """Describe the differences of two graphs, by the names of their steps."""
-    before = {shape.name: shape for shape in recorded}
-    after = {shape.name: shape for shape in declared}
-    kept = [name for name in before if name in after]
-    reordered = kept != [name for name in after if name in before]
+    before = {shape.name: shape for shape in steps_of(recorded)}
+    after = {shape.name: shape for shape in steps_of(declared)}
+    kept = before.keys() & after.keys()
+    reordered = names_of(recorded, kept) != names_of(declared, kept)
     return (
         *(f"removed {shape}" for name, shape in before.items() if name not in after),
         *(f"added {shape}" for name, shape in after.items() if name not in before),
         *(
             f"{before[name]} became {after[name]}"
-            for name in kept
-            if before[name] != after[name]
+            for name in before
+            if name in after and before[name] != after[name]
         ),
-        *([f"the order is now {list(after)}"] if reordered else []),
+        *([f"the order is now [{names_of(declared)}]"] if reordered else []),
     )
+
+
+def names_of(graph: Sequence[NodeShape], only: Collection[str] | None = None) -> str:
+    """Return the names of a graph's steps in one line, with the groups.
+
+    Args:
+        graph: The graph.
+        only: The names that are returned; None for all.
+    """
+    names: list[str] = []
+    for shape in graph:
+        if shape.branches:
+            branches = " | ".join(names_of(branch, only) for branch in shape.branches)
+            names.append(f"parallel({branches})")
+        elif only is None or shape.name in only:
+            names.append(shape.name)
+    return ", ".join(names)

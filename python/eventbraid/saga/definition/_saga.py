@@ -9,7 +9,18 @@ from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._default_defects import DEFECTS, check_defects
-from eventbraid.saga.definition._graph import StepShape, graph_hash
+from eventbraid.saga.definition._graph import (
+    PARALLEL,
+    Graph,
+    NodeShape,
+    graph_hash,
+)
+from eventbraid.saga.definition._group import (
+    ParallelGroup,
+    SagaNode,
+    nodes_of,
+    steps_of_nodes,
+)
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.store._duration import validate_duration
@@ -27,7 +38,7 @@ CompensationOrder = Literal["relaxed", "strict"]
 
 
 class Saga(Generic[S]):
-    """A declared sequence of named steps over a state of type ``S``.
+    """A declared sequence of named steps and groups over a state of type ``S``.
 
     It is validated when it is built. Records refer to steps by their names. A saga
     whose steps change gets a new version.
@@ -41,13 +52,15 @@ class Saga(Generic[S]):
             program. They block the saga and never compensate it.
         compensation_order: ``"relaxed"``: a compensation that failed for good holds
             back none of the others. ``"strict"``: the others wait for it.
-        steps: The steps in their order.
-        graph: The recorded part of the steps.
+        nodes: The steps and groups in their order.
+        steps: All steps: a sequence in its order, a group by its branches.
+        graph: The recorded part of the nodes.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
 
     Raises:
         InvalidSaga: It has no steps, two steps with the same name, or more than one
-            pivot; or a compensatable step is after the pivot or has no compensation.
+            pivot; a compensatable step is after the pivot or has no compensation; or
+            the pivot is in a group.
 
     Example:
         >>> import eventbraid as eb
@@ -69,6 +82,7 @@ class Saga(Generic[S]):
         "graph",
         "graph_hash",
         "name",
+        "nodes",
         "state_codec",
         "steps",
         "version",
@@ -80,7 +94,7 @@ class Saga(Generic[S]):
         state: type[S],
         /,
         *,
-        steps: Sequence[SagaStep[S]],
+        steps: Sequence[SagaNode[S]],
         version: int = 1,
         deadline: timedelta | None = None,
         defects: tuple[type[BaseException], ...] = DEFECTS,
@@ -91,7 +105,7 @@ class Saga(Generic[S]):
         Args:
             name: The saga's name.
             state: The type of its state: any type that a field of an event may have.
-            steps: The steps in their order.
+            steps: The steps, and groups of steps, in their order.
             version: The version of its graph, from 1.
             deadline: The maximum duration of a saga before it is compensated.
             defects: The exceptions of actions and compensations that count as defects,
@@ -101,27 +115,29 @@ class Saga(Generic[S]):
                 always a defect, except for three classes: `CommandRejected` and
                 `LimitExceeded` fail the step, and after an `OSError` the function is
                 called again.
-            compensation_order: Compensations are made one after the other, that of the
-                last step first. If a compensation fails for good or is blocked,
-                ``"relaxed"`` makes the other ones before the saga waits for a person,
-                and ``"strict"`` makes them only after the decision of the person, or
-                the correction of the program.
+            compensation_order: The steps of a sequence are compensated one after the
+                other, the last one first; the branches of a group at the same time. If
+                a compensation fails for good or is blocked, ``"relaxed"`` makes the
+                other ones before the saga waits for a person, and ``"strict"`` makes
+                them only after the decision of the person, or the correction of the
+                program.
         """
         deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)
         _check_order_name(name, compensation_order)
-        _check_steps(name, steps)
+        nodes = _checked_nodes(name, steps)
         self.name = name
         self.version = version
         self.deadline = deadline
         self.defects = check_defects(defects)
         self.compensation_order: CompensationOrder = compensation_order
-        self.steps: tuple[SagaStep[S], ...] = tuple(steps)
+        self.nodes = nodes
+        self.steps: tuple[SagaStep[S], ...] = tuple(steps_of_nodes(nodes))
         self.by_name: dict[str, SagaStep[S]] = {node.name: node for node in self.steps}
-        self.graph = tuple(_shape(node) for node in self.steps)
+        self.graph = _graph(nodes)
         self.graph_hash = graph_hash(name, self.graph)
         self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
-        self._settled_from = _settled_from(self.steps)
+        self._settled_from = _settled_from(nodes)
 
     def __repr__(self) -> str:
         """Return the name, the version and the number of steps."""
@@ -136,24 +152,39 @@ class Saga(Generic[S]):
         """Return whether no failure of a remaining step can compensate the saga.
 
         Args:
-            position: The number of settled steps.
+            position: The number of settled nodes.
         """
         return position >= self._settled_from
 
 
-def _shape(node: SagaStep[S]) -> StepShape:
-    return StepShape(
-        node.name,
-        node.kind.value,
-        isinstance(node, LocalStep),
-        node.has_compensation,
-        node.otherwise is not None,
+def _graph(nodes: Sequence[SagaNode[S]]) -> Graph:
+    return tuple(_shape(node) for node in nodes)
+
+
+def _shape(node: SagaNode[S]) -> NodeShape:
+    if isinstance(node, ParallelGroup):
+        return NodeShape(
+            "",
+            PARALLEL,
+            branches=tuple(_graph(branch.nodes) for branch in node.branches),
+        )
+    step = cast("SagaStep[S]", node)
+    return NodeShape(
+        step.name,
+        step.kind.value,
+        isinstance(step, LocalStep),
+        step.has_compensation,
+        step.otherwise is not None,
     )
 
 
-def _settled_from(steps: Sequence[SagaStep[S]]) -> int:
-    """Return the number of steps up to the last one that can compensate the saga."""
-    fatal = [i for i, node in enumerate(steps) if _may_compensate_saga(node)]
+def _settled_from(nodes: Sequence[SagaNode[S]]) -> int:
+    """Return the number of nodes up to the last one that can compensate the saga."""
+    fatal = [
+        i
+        for i, node in enumerate(nodes)
+        if any(_may_compensate_saga(step) for step in steps_of_nodes((node,)))
+    ]
     return fatal[-1] + 1 if fatal else 0
 
 
@@ -195,16 +226,20 @@ def _check_order_name(name: str, order: str) -> None:
         )
 
 
-def _check_steps(name: str, steps: Sequence[SagaStep[S]]) -> None:
+def _checked_nodes(name: str, steps: Sequence[SagaNode[S]]) -> tuple[SagaNode[S], ...]:
     if not steps:
         raise InvalidSaga(f"saga {name!r} has no steps; give it at least one")
-    for node in steps:
-        _check_node(name, node)
-    _check_names(name, steps)
-    _check_order(name, steps)
+    nodes = nodes_of(tuple(steps))
+    all_steps = tuple(steps_of_nodes(nodes))
+    for step in all_steps:
+        _check_step(name, step)
+    _check_names(name, all_steps)
+    _check_groups(name, nodes)
+    _check_order(name, all_steps)
+    return nodes
 
 
-def _check_node(name: str, node: SagaStep[S]) -> None:
+def _check_step(name: str, node: SagaStep[S]) -> None:
     if not isinstance(node, Step | LocalStep):
         raise InvalidSaga(
             f"saga {name!r}: {node!r} is not a step; build it with step() or "
@@ -218,6 +253,26 @@ def _check_node(name: str, node: SagaStep[S]) -> None:
             "there is nothing to compensate",
             step=node.name,
         )
+
+
+def _check_groups(name: str, nodes: Sequence[SagaNode[S]]) -> None:
+    """Refuse a pivot in a group: the other branches could still fail after it."""
+    for node in nodes:
+        if not isinstance(node, ParallelGroup):
+            continue
+        inner = tuple(steps_of_nodes((node,)))
+        fatal = next((step for step in inner if _may_compensate_saga(step)), None)
+        for step in inner:
+            is_final = step.kind is StepKind.PIVOT or (
+                step.kind is StepKind.RETRIABLE and fatal is not None
+            )
+            if is_final:
+                raise InvalidSaga(
+                    f"saga {name!r}: step {step.name!r} is {step.kind.value}, "
+                    "but is in a parallel group in which another branch may fail after "
+                    "it; put it after the group",
+                    step=step.name,
+                )
 
 
 def _check_names(name: str, steps: Sequence[SagaStep[S]]) -> None:

@@ -20,6 +20,8 @@ from eventbraid.saga.machine._progress import (
     Compensation,
     Progress,
     SagaStatus,
+    may_have_happened,
+    replaced,
 )
 from eventbraid.saga.machine._transition_checks import (
     refuse,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 def after_compensation_started(
     progress: Progress, event: CompensationStarted
 ) -> Progress:
-    """Begin the compensation: adopt the plan, and end the branch's attempt."""
+    """Begin the compensation: adopt the plan, and end the attempts of the steps."""
     if progress.compensating:
         refuse(progress, event, "it is being compensated already")
     if event.plan != compensation_plan(progress):
@@ -55,7 +57,7 @@ def after_compensation_started(
         progress,
         status=SagaStatus.COMPENSATING,
         compensating=True,
-        branch=_abandoned(progress),
+        root=_abandoned(progress),
         stuck_for=None,
         plan=event.plan,
         failure=event.detail or progress.failure or event.reason,
@@ -63,15 +65,19 @@ def after_compensation_started(
 
 
 def _abandoned(progress: Progress) -> Branch:
-    """Return the branch without its call in flight; the call's effect is in doubt."""
-    branch = progress.branch
-    attempts = replace(
-        branch.attempts,
-        in_flight=False,
-        retry_at=None,
-        doubt=branch.attempts.doubt or ("lost" if progress.may_have_happened else None),
-    )
-    return Branch(branch.position, attempts)
+    """Return the root without calls in flight; the effects of these are in doubt."""
+    root = progress.root
+    for shape, branch in progress.active:
+        is_doubtful = may_have_happened(shape, branch)
+        attempts = replace(
+            branch.attempts,
+            in_flight=False,
+            retry_at=None,
+            doubt=branch.attempts.doubt or ("lost" if is_doubtful else None),
+        )
+        abandoned = Branch(branch.position, attempts)
+        root = replaced(progress.graph, root, shape.name, abandoned)
+    return root
 
 
 def after_compensation_attempted(

@@ -24,10 +24,13 @@ def compensate_if_overdue(draft: Draft[Any], *, begin: bool = False) -> bool:
         begin: Whether the first attempt of the compensation is recorded, too.
 
     Returns:
-        Whether the deadline has passed.
+        Whether the deadline has passed. The compensation starts only when no call of a
+        group is in flight.
     """
     if not is_overdue(draft.saga, draft.progress, draft.now):
         return False
+    if any(branch.attempts.in_flight for _, branch in draft.progress.active):
+        return True
     start_compensation(draft, "deadline", detail=_DEADLINE_PASSED, begin=begin)
     return True
 
@@ -43,7 +46,7 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
         return False
     if progress.blocked is not None:
         return False
-    is_settled = saga.is_settled_at(progress.branch.position)
+    is_settled = saga.is_settled_at(progress.root.position)
     return not (is_settled or progress.has_open_pivot)
 
 

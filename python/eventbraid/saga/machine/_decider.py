@@ -113,17 +113,18 @@ def _begin_attempt(draft: Draft[Any], outcome: AttemptBegun) -> None:
         attempt = progress.compensation(step).attempts.number + 1
         draft.record(CompensationAttempted(step, attempt, alone=alone))
     else:
-        attempt = progress.branch.attempts.number + 1
+        attempt = progress.branch(step).attempts.number + 1
         draft.record(StepStarted(step, attempt, alone=alone))
 
 
 def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
     """Record the start of the present attempt again, without the flag ``alone``."""
     progress = draft.progress
-    if progress.status is SagaStatus.RUNNING and progress.step is not None:
-        attempts = progress.branch.attempts
-        if attempts.in_flight and attempts.alone:
-            draft.record(StepStarted(progress.step, attempts.number))
+    if progress.status is SagaStatus.RUNNING:
+        for shape, branch in progress.active:
+            if branch.attempts.in_flight and branch.attempts.alone:
+                draft.record(StepStarted(shape.name, branch.attempts.number))
+                return
         return
     for step in progress.plan:
         attempts = progress.compensation(step).attempts
@@ -136,12 +137,16 @@ def _end_crashed_attempts(draft: Draft[Any], crash: Crash) -> None:
     progress = draft.progress
     if progress.status is SagaStatus.COMPENSATING:
         compensation.end_crashed_attempts(draft, crash.chance)
-    elif progress.status is SagaStatus.RUNNING and progress.branch.attempts.in_flight:
-        steps.end_crashed_step(draft, crash.chance)
+    elif progress.status is SagaStatus.RUNNING:
+        crashed = [s.name for s, b in progress.active if b.attempts.in_flight]
+        for step in crashed:
+            steps.end_crashed_step(draft, step, crash.chance)
+        if crashed:
+            steps.end_group(draft)
 
 
-def _cut_off(draft: Draft[Any], _: CutOff) -> None:
-    steps.cut_off(draft)
+def _cut_off(draft: Draft[Any], outcome: CutOff) -> None:
+    steps.cut_off(draft, outcome.step)
 
 
 def _succeed_at_compensation(draft: Draft[Any], outcome: CompensationSuccess) -> None:

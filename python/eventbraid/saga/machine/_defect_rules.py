@@ -50,10 +50,8 @@ def _ended_attempt(progress: Progress, defect: Defect) -> int:
         return 0  # The attempt hasn't ended: it had no effect, and is made again.
     if progress.compensating:
         attempts = progress.compensation(defect.step).attempts
-    elif progress.step == defect.step:
-        attempts = progress.branch.attempts
     else:
-        return 0
+        attempts = progress.branch(defect.step).attempts
     return attempts.number if attempts.in_flight else 0
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from eventbraid.event import register_event
 from eventbraid.saga.definition._context import Doubt
-from eventbraid.saga.definition._graph import StepShape
+from eventbraid.saga.definition._graph import Graph
 
 NOTHING = msgspec.Raw(b"null")
 
@@ -27,7 +27,7 @@ class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     saga: str
     version: int
     graph_hash: str
-    graph: tuple[StepShape, ...]
+    graph: Graph
     input: msgspec.Raw
     deadline: datetime | None = None
 

@@ -44,7 +44,7 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga.machine._progress import Progress, SagaStatus
+from eventbraid.saga.machine._progress import Progress, SagaStatus, entered
 from eventbraid.saga.machine._step_transitions import (
     after_defect_of_step,
     after_saga_completed,
@@ -105,15 +105,16 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 
 
 def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
-    """Return whether a person decides about a compensation before the saga is stuck.
+    """Return whether a person decides about a step before the saga is stuck.
 
     With ``compensation_order="relaxed"``, a failed compensation makes the saga stuck
-    only after all other compensations were attempted. But a person may retry or skip
-    the failed compensation before that.
+    only after all other compensations were attempted, and a failed step of a group
+    only after the other steps have ended. But a person may retry or skip the failed
+    one before that.
     """
     return (
         isinstance(event, RetriedByHand | SkippedByHand)
-        and progress.status is SagaStatus.COMPENSATING
+        and not progress.status.is_at_rest
         and event.step in progress.stuck_steps
     )
 
@@ -143,20 +144,17 @@ def _after_started(progress: Progress, event: SagaStarted) -> Progress:
         version=event.version,
         graph_hash=event.graph_hash,
         graph=event.graph,
+        root=entered(event.graph, 0),
         input=event.input,
         deadline=event.deadline,
     )
 
 
 def _after_stuck(progress: Progress, event: SagaStuck) -> Progress:
-    attempts = progress.branch.attempts
-    if progress.compensating:
-        if event.step not in progress.stuck_steps:
-            refuse(progress, event, f"{event.step!r} hasn't failed for good")
-    elif event.step != progress.current:
-        refuse(progress, event, f"the next step is {progress.current!r}")
-    elif attempts.in_flight or attempts.retry_at is not None:
-        refuse(progress, event, "the step hasn't failed for good")
+    if event.step not in progress.stuck_steps:
+        refuse(progress, event, f"{event.step!r} hasn't failed for good")
+    if not progress.compensating and len(progress.stuck_steps) < len(progress.steps):
+        refuse(progress, event, "other steps are still executed")
     return replace(progress, status=SagaStatus.STUCK, stuck_for=event.reason)
 
 
@@ -181,7 +179,7 @@ def _after_skipped_by_hand(progress: Progress, event: SkippedByHand) -> Progress
     require_stuck_at(progress, event, event.step)
     if progress.compensating:
         return skipped_compensation(progress, event)
-    return skipped_step(progress)
+    return skipped_step(progress, event.step)
 
 
 # --- the status graph -----------------------------------------------------------------

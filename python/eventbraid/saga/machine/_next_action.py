@@ -155,8 +155,6 @@ def next_action(
     progress = state.progress
     match progress.status:
         case SagaStatus.RUNNING:
-            if progress.branch.attempts.in_flight:
-                return _attempt_in_flight(saga, progress.branch)
             return _due_records(saga, state, now, ()) or _next_attempt(
                 saga, progress, now
             )
@@ -175,17 +173,36 @@ def _due_records(
     return Commit(events, after) if events else None
 
 
-def _attempt_in_flight(saga: Saga[Any], branch: Branch) -> Action:
-    node, attempts = saga.steps[branch.position], branch.attempts
-    if is_external(node):
-        return Call(node, attempts.number, attempts.alone)
-    return Execute(local(node), attempts.number, attempts.alone)
-
-
 def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
-    """Return the action for the next step, when no record is due before it."""
-    node, attempts = saga.steps[progress.branch.position], progress.branch.attempts
-    if progress.branch.answer is not None:
+    """Return the action for the steps that are next, when no record is due before it.
+
+    That is the first action that may be taken now; otherwise the wait that ends first.
+    """
+    waits: list[Wait] = []
+    for shape, branch in progress.active:
+        if branch.failure is not None:
+            continue
+        action = _attempt_of(saga, progress, saga.by_name[shape.name], branch, now)
+        if not isinstance(action, Wait):
+            return action
+        waits.append(action)
+    return min(waits, key=lambda wait: wait.until)
+
+
+def _attempt_of(
+    saga: Saga[Any],
+    progress: Progress,
+    node: SagaStep[Any],
+    branch: Branch,
+    now: datetime,
+) -> Action:
+    """Return the action for one step that is next."""
+    attempts = branch.attempts
+    if attempts.in_flight:
+        if is_external(node):
+            return Call(node, attempts.number, attempts.alone)
+        return Execute(local(node), attempts.number, attempts.alone)
+    if branch.answer is not None:
         return Record(external(node), attempts.number)
     retry_at = retry_due(attempts, node.attempt_rules, now)
     if retry_at is not None:

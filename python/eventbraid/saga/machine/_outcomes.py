@@ -50,9 +50,10 @@ class NoLongerAlone(msgspec.Struct, frozen=True):
 
 
 class Success(msgspec.Struct, frozen=True):
-    """The step at the branch's position succeeded.
+    """A step succeeded.
 
     Attributes:
+        step: The step.
         result: Its result, as JSON.
         data: The saga's data after the step; None if the result doesn't change the
             data, or if the data can be folded only after the step's command is
@@ -65,6 +66,7 @@ class Success(msgspec.Struct, frozen=True):
             may depend on them.
     """
 
+    step: str
     result: msgspec.Raw = NOTHING
     data: Encoded[Any] | None = None
     doubted: StepFailure | None = None
@@ -85,15 +87,17 @@ class RefusedSuccess(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt of the step at the branch's position failed.
+    """An attempt of a step failed.
 
     Attributes:
+        step: The step.
         failure: The reason, and whether the attempt may have had an effect.
         facts: The facts behind the rejection of a command, as JSON.
         chance: The draw of the jitter.
         is_replaceable: Whether another command may take the step's place.
     """
 
+    step: str
     failure: StepFailure
     facts: msgspec.Raw = NOTHING
     chance: float = 1.0
@@ -113,7 +117,13 @@ class LateAnswer(msgspec.Struct, frozen=True):
 
 
 class CutOff(msgspec.Struct, frozen=True):
-    """The coordinator was cancelled during a step's call, but the process continued."""
+    """The coordinator was cancelled during a step's call, but the process continued.
+
+    Attributes:
+        step: The step.
+    """
+
+    step: str
 
 
 class Crash(msgspec.Struct, frozen=True):

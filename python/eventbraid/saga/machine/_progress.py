@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 
@@ -10,7 +10,7 @@ import msgspec
 
 from eventbraid.saga.definition._context import Doubt
 from eventbraid.saga.definition._declaration import Declaration
-from eventbraid.saga.definition._graph import Graph, StepShape
+from eventbraid.saga.definition._graph import Graph, NodeShape, steps_of
 from eventbraid.saga.machine._events import NOTHING, DefectRecorded
 
 
@@ -97,21 +97,30 @@ UNTRIED = Attempts()
 
 
 class Branch(msgspec.Struct, frozen=True, gc=False):
-    """A branch of a saga's graph: the step that is next, and the attempts at it.
+    """A branch of a saga's graph: the node that is next, and its state.
 
-    A saga has one branch, because its steps form one sequence. In a graph with parallel
-    steps, a saga would have one branch for each of them.
+    The root of a saga is the branch of its whole sequence. If the next node is a
+    parallel group, the branch has a branch for each sequence of the group; if it is a
+    step, the branch has the attempts at the step.
 
     Attributes:
-        position: The number of settled steps, and so the index of the next one.
-        attempts: The attempts at that step.
+        position: The number of settled nodes, and so the index of the next one.
+        attempts: The attempts at the next node, if it is a step.
         answer: The result of that step, as JSON, if the receiver has answered but a
             defect prevented the record of the success.
+        failure: The reason why that step failed for good; None if it hasn't.
+        branches: The branches of the next node, if it is a group.
     """
 
     position: int = 0
     attempts: Attempts = UNTRIED
     answer: msgspec.Raw | None = None
+    failure: str | None = None
+    branches: tuple[Branch, ...] = ()
+
+
+NO_BRANCH = Branch(-1)
+"""The branch of a step that isn't next in any branch."""
 
 
 class Compensation(msgspec.Struct, frozen=True, gc=False):
@@ -145,7 +154,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         input: The initial state, as JSON.
         deadline: The time after which it is compensated if it has not ended; None: no
             deadline.
-        branch: The branch that is executed.
+        root: The branch of the whole graph.
         blocked: The record of the defect that blocks the saga; None if there is none.
         generations: The generations of the steps' idempotency keys, without those that
             are 1.
@@ -166,7 +175,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     graph: Graph = ()
     input: msgspec.Raw = NOTHING
     deadline: datetime | None = None
-    branch: Branch = Branch()
+    root: Branch = Branch()
     blocked: DefectRecorded | None = None
     generations: Mapping[str, int] = {}
     done: tuple[str, ...] = ()
@@ -183,22 +192,42 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return Declaration(self.saga, self.version, self.graph_hash)
 
     @property
-    def shape(self) -> StepShape | None:
-        """The shape of the step at the branch's position; None after the last step."""
-        position = self.branch.position
-        return self.graph[position] if position < len(self.graph) else None
+    def active(self) -> tuple[tuple[NodeShape, Branch], ...]:
+        """The steps that are next, each with its branch; none after the last step."""
+        root, graph = self.root, self.graph
+        if not root.branches:
+            if root.position >= len(graph):
+                return ()
+            return ((graph[root.position], root),)
+        return tuple(active_in(graph, root))
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The names of the steps that are next."""
+        return tuple(shape.name for shape, _ in self.active)
 
     @property
     def step(self) -> str | None:
-        """The name of the step at the branch's position; None after the last step."""
-        position = self.branch.position
-        return self.graph[position].name if position < len(self.graph) else None
+        """The name of the first step that is next; None after the last step."""
+        return next(iter(self.steps), None)
+
+    def at(self, step: str) -> tuple[NodeShape, Branch]:
+        """Return a step that is next, and its branch."""
+        return next(one for one in self.active if one[0].name == step)
+
+    def branch(self, step: str) -> Branch:
+        """Return the branch in which a step is next; `NO_BRANCH` if it isn't next."""
+        for shape, branch in self.active:
+            if shape.name == step:
+                return branch
+        return NO_BRANCH
 
     @property
     def current(self) -> str | None:
         """The name of the step that is executed or compensated."""
         if not self.compensating:
-            return self.step
+            is_stuck = self.status is SagaStatus.STUCK
+            return next(iter(self.stuck_steps), None) if is_stuck else self.step
         if self.status is SagaStatus.STUCK:
             return next(iter(self.stuck_steps), None)
         return next(iter((*self.open_steps, *self.stuck_steps)), None)
@@ -209,7 +238,13 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def stuck_steps(self) -> tuple[str, ...]:
-        """The steps of the plan whose compensation failed for good."""
+        """The steps that failed for good; later those whose compensation did so."""
+        if not self.compensating:
+            return tuple(
+                shape.name
+                for shape, branch in self.active
+                if branch.failure is not None
+            )
         return tuple(
             step for step in self.plan if self.compensation(step).failure is not None
         )
@@ -222,32 +257,32 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def may_have_happened(self) -> bool:
-        """Whether the step at the branch's position may have had an effect.
-
-        A local step has no effect before its commit.
-        """
-        attempts = self.branch.attempts
-        if attempts.doubt is not None:
-            return True
-        return attempts.in_flight and not self.graph[self.branch.position].local
+    def doubtful(self) -> tuple[str, ...]:
+        """The steps that are next and may have had an effect already."""
+        return tuple(
+            shape.name
+            for shape, branch in self.active
+            if may_have_happened(shape, branch)
+        )
 
     @property
     def has_open_pivot(self) -> bool:
         """Whether a pivot that has no compensation may have had an effect."""
-        if not self.may_have_happened:
-            return False
-        shape = self.graph[self.branch.position]
-        return shape.kind == "pivot" and not shape.has_compensation
+        return any(
+            shape.kind == "pivot"
+            and not shape.has_compensation
+            and may_have_happened(shape, branch)
+            for shape, branch in self.active
+        )
 
     @property
     def is_past_return(self) -> bool:
         """Whether the saga can't be compensated any more."""
-        position = self.branch.position
-        settled, next_step = self.graph[:position], self.graph[position:][:1]
+        position = self.root.position
+        settled, next_node = self.graph[:position], self.graph[position:][:1]
         return (
-            any(shape.kind != "compensatable" for shape in settled)
-            or any(shape.kind == "retriable" for shape in next_step)
+            any(shape.kind != "compensatable" for shape in steps_of(settled))
+            or any(shape.kind == "retriable" for shape in steps_of(next_node))
             or self.has_open_pivot
         )
 
@@ -258,5 +293,74 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     def awaits(self, step: str) -> bool:
         """Return whether the saga still waits for the answer to a step's call."""
-        running = self.status is SagaStatus.RUNNING
-        return running and self.step == step and self.may_have_happened
+        return self.status is SagaStatus.RUNNING and step in self.doubtful
+
+
+def entered(graph: Graph, position: int) -> Branch:
+    """Return a branch at a node of a sequence, with the branches of a group."""
+    if position < len(graph):
+        shape = graph[position]
+        if shape.branches:
+            inner = tuple(entered(sequence, 0) for sequence in shape.branches)
+            return Branch(position, branches=inner)
+    return Branch(position)
+
+
+def replaced(graph: Graph, root: Branch, step: str, branch: Branch | None) -> Branch:
+    """Return the root after a change of the branch in which a step is next.
+
+    Args:
+        graph: The graph.
+        root: The root before.
+        step: The step, which is next in some branch.
+        branch: The branch after the change; None if the step is settled.
+    """
+    changed = _replaced(graph, root, step, branch)
+    if changed is None:
+        raise AssertionError(step)
+    return changed
+
+
+def _replaced(
+    graph: Graph, root: Branch, step: str, branch: Branch | None
+) -> Branch | None:
+    if root.position >= len(graph):
+        return None
+    shape = graph[root.position]
+    if not shape.branches:
+        if shape.name != step:
+            return None
+        return entered(graph, root.position + 1) if branch is None else branch
+    for i, sequence in enumerate(shape.branches):
+        changed = _replaced(sequence, root.branches[i], step, branch)
+        if changed is not None:
+            inner = (*root.branches[:i], changed, *root.branches[i + 1 :])
+            if all(map(_has_ended, shape.branches, inner)):
+                return entered(graph, root.position + 1)
+            return Branch(root.position, branches=inner)
+    return None
+
+
+def _has_ended(graph: Graph, branch: Branch) -> bool:
+    return branch.position >= len(graph)
+
+
+def active_in(graph: Graph, branch: Branch) -> Iterator[tuple[NodeShape, Branch]]:
+    """Return the steps that are next in a branch and its branches."""
+    if branch.position >= len(graph):
+        return
+    shape = graph[branch.position]
+    if not shape.branches:
+        yield shape, branch
+    else:
+        for sequence, inner in zip(shape.branches, branch.branches, strict=True):
+            yield from active_in(sequence, inner)
+
+
+def may_have_happened(shape: NodeShape, branch: Branch) -> bool:
+    """Return whether the next step of a branch may have had an effect.
+
+    A local step has no effect before its commit.
+    """
+    attempts = branch.attempts
+    return attempts.doubt is not None or (attempts.in_flight and not shape.local)

@@ -63,7 +63,7 @@ def _next_generation(progress: Progress, step: str) -> int:
     if progress.compensating:
         compensation = progress.compensation(step)
         return compensation.generation + (compensation.attempts.doubt is None)
-    doubt = progress.branch.attempts.doubt
+    doubt = progress.branch(step).attempts.doubt
     return progress.generations.get(step, 1) + (doubt is None)
 
 

@@ -28,22 +28,24 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
+from eventbraid.saga.machine._fold import evolve
+from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.machine._step_transitions import attempt_to_be_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from datetime import datetime
 
     from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.machine._draft import Draft
-    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._events import CompensationReason, SagaEvent
     from eventbraid.saga.machine._outcomes import (
         Failure,
         LateAnswer,
         RefusedSuccess,
         Success,
     )
-    from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.machine._progress import Branch, Progress
 
 _NOT_NEEDED = "it is not needed"
 
@@ -52,7 +54,7 @@ _NOT_NEEDED = "it is not needed"
 
 
 def proceed(draft: Draft[Any]) -> None:
-    """Record what is due before the next call or command.
+    """Record what is due before the next calls and commands.
 
     The start of an attempt that must be made alone isn't recorded here. The driver
     records it, as soon as the other calls have ended or the maximum wait for them is
@@ -62,16 +64,21 @@ def proceed(draft: Draft[Any]) -> None:
         Defect: A ``skip_if`` raised.
         Outage: A ``skip_if`` raised an `OSError`.
     """
-    branch = draft.progress.branch
-    attempts = branch.attempts
-    if attempts.in_flight or branch.answer is not None:
-        return
-    if not attempts.number:
-        advance(draft)
+    advance(draft)
+    for step in draft.progress.steps:
+        if draft.progress.status is not SagaStatus.RUNNING or _is_ending(draft):
+            return
+        _retry(draft, step)
+
+
+def _retry(draft: Draft[Any], step: str) -> None:
+    """Record the start of a further attempt of a step, if it is due."""
+    attempts = draft.progress.branch(step).attempts
+    if not attempts.number or not _is_open(draft.progress.branch(step)):
         return
     if compensate_if_overdue(draft, begin=True):
         return
-    node = draft.saga.steps[branch.position]
+    node = draft.saga.by_name[step]
     if retry_due(attempts, node.attempt_rules, draft.now) is not None:
         return
     # The attempt of a local step is recorded with its command, except after a crash.
@@ -81,28 +88,25 @@ def proceed(draft: Draft[Any]) -> None:
 
 
 def advance(draft: Draft[Any]) -> None:
-    """Record what follows a settled step, up to the next command or call.
+    """Record what follows a settled step, up to the next commands and calls.
 
-    Steps that aren't needed are skipped, an external step is started, and the saga is
-    completed after the last step.
+    Steps that aren't needed are skipped, external steps are started, and the saga is
+    completed after the last step. If a step of a group has failed for good, or the
+    deadline has passed, nothing is started any more: the calls in flight are awaited,
+    and then the saga is compensated.
 
     Raises:
         Defect: A ``skip_if`` raised; nothing is recorded.
         Outage: A ``skip_if`` raised an `OSError`; nothing is recorded.
     """
+    if end_group(draft) or not _has_unstarted(draft.progress):
+        return
     if compensate_if_overdue(draft):
         return
-    steps, position = draft.saga.steps, draft.progress.branch.position
-    if position < len(steps) and steps[position].skip_if is not None:
-        # All reasons are computed before the first record is added, so that nothing is
-        # recorded if a `skip_if` raises.
-        for record in _skipped_steps(draft):
-            draft.record(record)
-        position = draft.progress.branch.position
-    if position == len(steps):
-        draft.record(SagaCompleted())
-    elif is_external(steps[position]):
-        draft.record(StepStarted(steps[position].name))
+    # All records are computed before the first one is added, so that nothing is
+    # recorded if a `skip_if` raises.
+    for record in _due_starts(draft):
+        draft.record(record)
 
 
 def advance_if_possible(draft: Draft[Any]) -> None:
@@ -117,17 +121,93 @@ def advance_if_possible(draft: Draft[Any]) -> None:
         return
 
 
-def _skipped_steps(draft: Draft[Any]) -> list[StepSkipped]:
-    """Return the records for the steps to skip, up to the next step that is needed."""
-    skipped: list[StepSkipped] = []
-    for node in draft.saga.steps[draft.progress.branch.position :]:
-        if node.skip_if is None:
-            break
-        reason = _skip_reason(draft, node.name, node.skip_if)
+def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
+    """Return the records for the steps that are next and weren't attempted yet."""
+    records: list[SagaEvent] = []
+    progress, needed = draft.progress, set[str]()
+    while (step := _next_to_examine(progress, needed)) is not None:
+        skip_if = draft.saga.by_name[step].skip_if
+        reason = None if skip_if is None else _skip_reason(draft, step, skip_if)
         if reason is None:
-            break
-        skipped.append(StepSkipped(node.name, reason))
-    return skipped
+            needed.add(step)
+        else:
+            records.append(StepSkipped(step, reason))
+            progress = evolve(progress, records[-1])
+    if progress.step is None:
+        return [*records, SagaCompleted()]
+    starts = [
+        StepStarted(step)
+        for step in progress.steps
+        if step in needed and is_external(draft.saga.by_name[step])
+    ]
+    return [*records, *starts]
+
+
+def _next_to_examine(progress: Progress, needed: Container[str]) -> str | None:
+    """Return a step that is next, wasn't attempted, and may not be needed."""
+    for shape, branch in progress.active:
+        if _is_unstarted(branch) and shape.name not in needed:
+            return shape.name
+    return None
+
+
+def _is_open(branch: Branch) -> bool:
+    """Return whether a further attempt of the branch's step may be made."""
+    is_waiting = branch.attempts.in_flight or branch.answer is not None
+    return not is_waiting and branch.failure is None
+
+
+def _is_unstarted(branch: Branch) -> bool:
+    return not branch.attempts.number and _is_open(branch)
+
+
+def _has_unstarted(progress: Progress) -> bool:
+    active = progress.active
+    return not active or any(_is_unstarted(branch) for _, branch in active)
+
+
+def _is_ending(draft: Draft[Any]) -> bool:
+    """Return whether a step has failed for good, so that the saga is compensated."""
+    progress = draft.progress
+    if draft.saga.is_settled_at(progress.root.position) or progress.has_open_pivot:
+        return False
+    return any(
+        branch.failure is not None
+        # A step whose call ends the process waits for a person.
+        and not branch.attempts.crashes
+        and draft.saga.by_name[shape.name].kind is not StepKind.RETRIABLE
+        for shape, branch in progress.active
+    )
+
+
+def end_group(draft: Draft[Any]) -> bool:
+    """Record what follows if steps have failed for good and no call is in flight.
+
+    Returns:
+        Whether no further step may be started.
+    """
+    progress = draft.progress
+    failed = progress.stuck_steps
+    if not failed:
+        return False
+    active = progress.active
+    if _is_ending(draft):
+        if not any(branch.attempts.in_flight for _, branch in active):
+            is_in_doubt = failed[0] in progress.doubtful
+            reason: CompensationReason = "unknown" if is_in_doubt else "failed"
+            start_compensation(draft, reason, step=failed[0], begin=True)
+        return True
+    if all(branch.failure is not None for _, branch in active):
+        draft.record(SagaStuck(failed[0], _stuck_reason(progress, failed[0])))
+        return True
+    return False
+
+
+def _stuck_reason(progress: Progress, step: str) -> str:
+    branch = progress.branch(step)
+    if branch.attempts.crashes:
+        return killed(step, branch.attempts.crashes_alone)
+    return branch.failure or ""
 
 
 def _skip_reason(
@@ -167,20 +247,21 @@ def succeed(draft: Draft[Any], success: Success) -> None:
 
 def compensate_success(draft: Draft[Any], refused: RefusedSuccess) -> None:
     """Record the success of a step, and start compensating: its command was refused."""
-    name = draft.progress.step or ""
+    name = refused.success.step
     _record_success(draft, refused.success)
     detail = f"{name}: {refused.failure}"
     start_compensation(draft, "failed", step=name, detail=detail, begin=True)
 
 
 def _record_success(draft: Draft[Any], success: Success) -> None:
-    doubted, attempts = success.doubted, draft.progress.branch.attempts
-    name = draft.progress.step or ""
-    if doubted is not None and doubted.doubt is not None and attempts.in_flight:
+    name, doubted = success.step, success.doubted
+    branch = draft.progress.branch(name)
+    if doubted is not None and doubted.doubt is not None and branch.attempts.in_flight:
         # With this record, the timeline shows why the receiver was asked.
         why, code, message = doubted.doubt, doubted.code, doubted.message
-        draft.record(StepUnknown(name, why, code, message, attempts.number))
-    attempt = attempt_to_be_settled(draft.progress)
+        draft.record(StepUnknown(name, why, code, message, branch.attempts.number))
+    shape, branch = draft.progress.at(name)
+    attempt = attempt_to_be_settled(shape, branch)
     draft.record(StepSucceeded(name, attempt, success.result, asked=success.asked))
     if success.data is not None:
         draft.take_data(success.data)
@@ -193,25 +274,19 @@ def fail(draft: Draft[Any], outcome: Failure) -> None:
     command replaces the step, or the saga is compensated. If the saga can't be
     compensated any more, it waits for a person.
     """
-    node = draft.saga.steps[draft.progress.branch.position]
-    attempt = draft.progress.branch.attempts.number
-    if not is_external(node):
-        attempt = draft.progress.branch.attempts.to_be_settled
-    retry_at = _retry_at(draft, node, outcome, attempt)
+    node = draft.saga.by_name[outcome.step]
+    attempts = draft.progress.branch(outcome.step).attempts
+    attempt = attempts.number if is_external(node) else attempts.to_be_settled
+    is_ending = _is_ending(draft)
+    retry_at = None if is_ending else _retry_at(draft, node, outcome, attempt)
     draft.record(_failure_record(node, outcome, attempt, retry_at))
     if retry_at is not None:
         return
-    if outcome.is_replaceable and node.otherwise is not None:
+    if outcome.is_replaceable and node.otherwise is not None and not is_ending:
         draft.record(StepGivenUp(node.name))
         advance_if_possible(draft)
-    elif _leaves_stuck(draft, node):
-        reason = draft.progress.failure or str(outcome.failure)
-        draft.record(SagaStuck(node.name, reason))
     else:
-        is_in_doubt = draft.progress.may_have_happened
-        start_compensation(
-            draft, "unknown" if is_in_doubt else "failed", step=node.name, begin=True
-        )
+        end_group(draft)
 
 
 def gives_up(events: Sequence[SagaEvent]) -> bool:
@@ -229,7 +304,7 @@ def _retry_at(
     is_proven = outcome.failure.doubt is None
     if is_proven and (is_external(node) or node.kind is not StepKind.RETRIABLE):
         return None
-    counted = attempt - draft.progress.branch.attempts.unspent
+    counted = attempt - draft.progress.branch(node.name).attempts.unspent
     if not node.attempt_rules.allows_another(counted):
         return None
     if is_overdue(draft.saga, draft.progress, draft.now):
@@ -247,61 +322,50 @@ def _failure_record(
     return StepUnknown(name, failure.doubt, code, message, attempt, retry_at)
 
 
-def _leaves_stuck(draft: Draft[Any], node: SagaStep[Any]) -> bool:
-    """Return whether the final failure of a step leaves the saga stuck."""
-    progress = draft.progress
-    if node.kind is StepKind.RETRIABLE:
-        return True
-    return draft.saga.is_settled_at(progress.branch.position) or progress.has_open_pivot
-
-
 def record_late_answer(draft: Draft[Any], answer: LateAnswer) -> None:
     """Record an answer that came too late for the saga; a compensation may use it."""
-    attempt = max(draft.progress.branch.attempts.number, 1)
+    attempt = max(draft.progress.branch(answer.step).attempts.number, 1)
     draft.record(StepAnsweredLate(answer.step, attempt, answer.result))
 
 
 # --- an attempt has ended with its process --------------------------------------------
 
 
-def end_crashed_step(draft: Draft[Any], chance: float) -> None:
+def end_crashed_step(draft: Draft[Any], step: str, chance: float) -> None:
     """Record an attempt that ended with its process.
 
     Such an attempt doesn't count against the step's limit of attempts, because the
     call may not be the cause. If the process made no other call, the call was the
     cause. After ``maximum_crashes`` such crashes the saga is stuck.
     """
-    attempts = draft.progress.branch.attempts
-    node = draft.saga.steps[draft.progress.branch.position]
+    attempts = draft.progress.branch(step).attempts
+    node = draft.saga.by_name[step]
     crashes_alone = attempts.crashes_alone + attempts.alone
     is_final = crashes_alone >= node.attempt_rules.maximum_crashes
     retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
-    draft.record(_crash_record(node, draft.progress, None if is_final else retry_at))
-    if is_final:
-        draft.record(SagaStuck(node.name, killed(node.name, crashes_alone)))
+    draft.record(_crash_record(node, attempts.number, None if is_final else retry_at))
 
 
 def _crash_record(
-    node: SagaStep[Any], progress: Progress, retry_at: datetime | None
+    node: SagaStep[Any], attempt: int, retry_at: datetime | None
 ) -> StepFailed | StepUnknown:
     name, code, message = node.name, CRASH.code, CRASH.message
-    attempt = progress.branch.attempts.number
     if is_external(node):
         return StepUnknown(name, "crash", code, message, attempt, retry_at)
     # A local step that wasn't committed certainly had no effect.
     return StepFailed(name, code, message, attempt, retry_at=retry_at, crashed=True)
 
 
-def cut_off(draft: Draft[Any]) -> None:
+def cut_off(draft: Draft[Any], step: str) -> None:
     """Record that the coordinator was ended during the call, which isn't the cause.
 
     The next coordinator makes the call again without a pause.
     """
-    name, attempt = draft.progress.step or "", draft.progress.branch.attempts.number
+    attempt = draft.progress.branch(step).attempts.number
     message = "the coordinator was ended during the call"
     draft.record(
         StepUnknown(
-            name,
+            step,
             "crash",
             "CancelledError",
             message,

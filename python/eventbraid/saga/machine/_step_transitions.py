@@ -13,15 +13,23 @@ from eventbraid.saga.machine._attempt_transitions import (
     failure_text,
     is_no_longer_alone,
 )
-from eventbraid.saga.machine._progress import Attempts, Branch, Progress, SagaStatus
+from eventbraid.saga.machine._progress import (
+    Attempts,
+    Branch,
+    Progress,
+    SagaStatus,
+    may_have_happened,
+    replaced,
+)
 from eventbraid.saga.machine._transition_checks import (
     refuse,
     require_attempt,
     require_known,
-    require_next_step,
+    require_next,
 )
 
 if TYPE_CHECKING:
+    from eventbraid.saga.definition._graph import NodeShape
     from eventbraid.saga.machine._events import (
         DefectRecorded,
         RetriedByHand,
@@ -38,25 +46,28 @@ if TYPE_CHECKING:
 
 def after_step_started(progress: Progress, event: StepStarted) -> Progress:
     """Begin an attempt, or remove the flag ``alone`` of the present attempt."""
-    require_next_step(progress, event, event.step)
-    attempts = progress.branch.attempts
+    _, branch = require_next(progress, event, event.step)
+    attempts = branch.attempts
     if attempts.in_flight:
         if is_no_longer_alone(attempts, event.attempt, alone=event.alone):
-            return _with_attempts(progress, replace(attempts, alone=False))
+            return _with_attempts(
+                progress, event.step, branch, replace(attempts, alone=False)
+            )
         refuse(progress, event, f"attempt {attempts.number} has no outcome yet")
     require_attempt(progress, event, event.attempt, attempts.number + 1)
-    return _with_attempts(
-        progress, after_attempt_started(attempts, event.attempt, alone=event.alone)
-    )
+    attempts = after_attempt_started(attempts, event.attempt, alone=event.alone)
+    return _with_attempts(progress, event.step, branch, attempts)
 
 
 def after_step_succeeded(progress: Progress, event: StepSucceeded) -> Progress:
     """Settle the step and keep its result."""
-    require_next_step(progress, event, event.step)
-    require_attempt(progress, event, event.attempt, attempt_to_be_settled(progress))
+    shape, branch = require_next(progress, event, event.step)
+    require_attempt(
+        progress, event, event.attempt, attempt_to_be_settled(shape, branch)
+    )
     return replace(
         progress,
-        branch=Branch(progress.branch.position + 1),
+        root=replaced(progress.graph, progress.root, event.step, None),
         failure=None,
         done=(*progress.done, event.step),
         results={**progress.results, event.step: event.result},
@@ -65,26 +76,28 @@ def after_step_succeeded(progress: Progress, event: StepSucceeded) -> Progress:
 
 def after_step_failed(progress: Progress, event: StepFailed) -> Progress:
     """End an attempt that had no effect."""
-    require_next_step(progress, event, event.step)
-    require_attempt(progress, event, event.attempt, attempt_to_be_settled(progress))
-    attempts = progress.branch.attempts
+    shape, branch = require_next(progress, event, event.step)
+    require_attempt(
+        progress, event, event.attempt, attempt_to_be_settled(shape, branch)
+    )
     failed = after_attempt_failed(
-        attempts,
+        branch.attempts,
         event.attempt,
         event.retry_at,
         is_crash=event.crashed,
-        is_charged=attempts.alone,
+        is_charged=branch.attempts.alone,
     )
     failure = failure_text(event.step, event.code, event.message)
-    return _with_attempts(progress, failed, failure=failure)
+    is_final = event.retry_at is None
+    return _failed(progress, event.step, branch, failed, failure, is_final=is_final)
 
 
 def after_step_unknown(progress: Progress, event: StepUnknown) -> Progress:
     """End an attempt that may have had an effect."""
-    require_next_step(progress, event, event.step)
-    if not progress.may_have_happened:
+    shape, branch = require_next(progress, event, event.step)
+    if not may_have_happened(shape, branch):
         refuse(progress, event, "no attempt is in progress")
-    attempts = progress.branch.attempts
+    attempts = branch.attempts
     require_attempt(progress, event, event.attempt, attempts.number)
     unknown = after_attempt_failed(
         attempts,
@@ -95,27 +108,27 @@ def after_step_unknown(progress: Progress, event: StepUnknown) -> Progress:
         is_charged=attempts.alone and not event.cancelled,
     )
     failure = failure_text(event.step, event.code or event.why, event.message)
-    return _with_attempts(progress, unknown, failure=failure)
+    is_final = event.retry_at is None
+    return _failed(progress, event.step, branch, unknown, failure, is_final=is_final)
 
 
 def after_step_skipped(progress: Progress, event: StepSkipped) -> Progress:
     """Settle a step that wasn't needed."""
-    require_next_step(progress, event, event.step)
-    if progress.branch.attempts.number:
+    _, branch = require_next(progress, event, event.step)
+    if branch.attempts.number:
         refuse(progress, event, "the step was attempted")
-    return _settled(progress)
+    return _settled(progress, event.step)
 
 
 def after_step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
     """Settle a step that failed for good and was replaced by another command."""
-    require_next_step(progress, event, event.step)
-    attempts = progress.branch.attempts
-    if not attempts.number or attempts.in_flight or attempts.retry_at is not None:
+    shape, branch = require_next(progress, event, event.step)
+    if branch.failure is None:
         refuse(progress, event, "the step hasn't failed for good")
-    if not progress.graph[progress.branch.position].replaceable:
+    if not shape.replaceable:
         refuse(progress, event, "the step declares no command that replaces it")
-    settled = _settled(progress)
-    if attempts.doubt is None:
+    settled = _settled(progress, event.step)
+    if branch.attempts.doubt is None:
         return settled
     # The step may have had an effect, so a later compensation of the saga includes it.
     return replace(settled, done=(*progress.done, event.step))
@@ -131,12 +144,11 @@ def after_step_answered_late(progress: Progress, event: StepAnsweredLate) -> Pro
 
 def after_defect_of_step(progress: Progress, event: DefectRecorded) -> Progress:
     """End an attempt because of a defect; keep the receiver's answer, if any."""
-    require_next_step(progress, event, event.step)
-    branch = progress.branch
+    _, branch = require_next(progress, event, event.step)
     require_attempt(progress, event, event.attempt, branch.attempts.number)
     answer = event.answer if event.answered else None
     attempts = after_attempt_ended_by_defect(branch.attempts)
-    return replace(progress, branch=Branch(branch.position, attempts, answer))
+    return _with(progress, event.step, Branch(branch.position, attempts, answer))
 
 
 def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
@@ -144,20 +156,22 @@ def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
 
     Only a doubt is kept, because an earlier attempt may have had an effect.
     """
-    branch = progress.branch
+    branch = progress.branch(event.step)
     attempts = Attempts(doubt=branch.attempts.doubt)
+    retried = _with(
+        progress, event.step, Branch(branch.position, attempts, branch.answer)
+    )
     return replace(
-        progress,
+        retried,
         status=SagaStatus.RUNNING,
         stuck_for=None,
-        branch=Branch(branch.position, attempts, branch.answer),
         generations={**progress.generations, event.step: event.generation},
     )
 
 
-def skipped_step(progress: Progress) -> Progress:
+def skipped_step(progress: Progress, step: str) -> Progress:
     """Count a stuck step as settled."""
-    return replace(_settled(progress), status=SagaStatus.RUNNING, stuck_for=None)
+    return replace(_settled(progress, step), status=SagaStatus.RUNNING, stuck_for=None)
 
 
 def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
@@ -167,7 +181,7 @@ def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
     return replace(progress, status=SagaStatus.COMPLETED)
 
 
-def attempt_to_be_settled(progress: Progress) -> int:
+def attempt_to_be_settled(shape: NodeShape, branch: Branch) -> int:
     """Return the number of the attempt whose outcome may be recorded; 0 for none.
 
     For an external step, this is an attempt whose start is recorded, or an attempt in
@@ -175,22 +189,38 @@ def attempt_to_be_settled(progress: Progress) -> int:
     may be missing from the records, because it is recorded only after a takeover or a
     crash.
     """
-    attempts = progress.branch.attempts
-    if progress.graph[progress.branch.position].local:
+    attempts = branch.attempts
+    if shape.local:
         return attempts.to_be_settled
-    return attempts.number if progress.may_have_happened else 0
+    return attempts.number if may_have_happened(shape, branch) else 0
 
 
-def _settled(progress: Progress) -> Progress:
-    """Advance the branch past its step."""
-    return replace(progress, branch=Branch(progress.branch.position + 1), failure=None)
+def _settled(progress: Progress, step: str) -> Progress:
+    """Advance the branch of a step past the step."""
+    root = replaced(progress.graph, progress.root, step, None)
+    return replace(progress, root=root, failure=None)
+
+
+def _failed(
+    progress: Progress,
+    step: str,
+    branch: Branch,
+    attempts: Attempts,
+    failure: str,
+    *,
+    is_final: bool,
+) -> Progress:
+    failed = Branch(branch.position, attempts, failure=failure if is_final else None)
+    return replace(_with(progress, step, failed), failure=failure)
 
 
 def _with_attempts(
-    progress: Progress, attempts: Attempts, *, failure: str | None = None
+    progress: Progress, step: str, branch: Branch, attempts: Attempts
 ) -> Progress:
-    """Replace the attempts at the branch's step, and remove a recorded answer."""
-    branch = Branch(progress.branch.position, attempts)
-    if failure is None:
-        return replace(progress, branch=branch)
-    return replace(progress, branch=branch, failure=failure)
+    """Replace the attempts at a step, and remove a recorded answer."""
+    return _with(progress, step, Branch(branch.position, attempts))
+
+
+def _with(progress: Progress, step: str, branch: Branch) -> Progress:
+    root = replaced(progress.graph, progress.root, step, branch)
+    return replace(progress, root=root)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from eventbraid.errors import InvalidTransition
+from eventbraid.saga.definition._graph import steps_of
 
 if TYPE_CHECKING:
+    from eventbraid.saga.definition._graph import NodeShape
     from eventbraid.saga.machine._events import SagaEvent
-    from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.machine._progress import Branch, Progress
 
 
 def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
@@ -24,14 +26,19 @@ def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
 
 def require_known(progress: Progress, event: SagaEvent, step: str) -> None:
     """Refuse a record about a step that the graph doesn't have."""
-    if all(shape.name != step for shape in progress.graph):
+    if all(shape.name != step for shape in steps_of(progress.graph)):
         refuse(progress, event, f"it has no step {step!r}")
 
 
-def require_next_step(progress: Progress, event: SagaEvent, step: str) -> None:
-    """Refuse a record about a step that isn't at the branch's position."""
-    if step != progress.step:
-        refuse(progress, event, f"the next step is {progress.step!r}, not {step!r}")
+def require_next(
+    progress: Progress, event: SagaEvent, step: str
+) -> tuple[NodeShape, Branch]:
+    """Return a step and its branch; refuse a record about one that isn't next."""
+    for shape, branch in progress.active:
+        if shape.name == step:
+            return shape, branch
+    following = " or ".join(repr(name) for name in progress.steps) or None
+    refuse(progress, event, f"the next step is {following}, not {step!r}")
 
 
 def require_open(progress: Progress, event: SagaEvent, step: str) -> None:
@@ -44,7 +51,7 @@ def require_open(progress: Progress, event: SagaEvent, step: str) -> None:
 
 def require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
     """Refuse a person's decision about a step that isn't stuck."""
-    stuck = progress.stuck_steps if progress.compensating else (progress.current,)
+    stuck = progress.stuck_steps
     if step not in stuck:
         at = " and ".join(repr(name) for name in stuck) or "no step"
         refuse(progress, event, f"it is stuck at {at}, not {step!r}")

@@ -135,17 +135,17 @@ class AttemptDispatch:
                     # time is limited, because the store may hang, and the program has
                     # to end.
                     with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
-                        await self._record_cancellation(run)
+                        await self._record_cancellation(run, action.step.name)
                 raise
 
-    async def _record_cancellation(self, run: Run[Any]) -> None:
+    async def _record_cancellation(self, run: Run[Any], step: str) -> None:
         """Record that the coordinator was ended during a call that was made alone.
 
         Without this record, the next coordinator would count the end of the process as
         a crash of this call.
         """
         try:
-            await self._journal.commit(run, *run.decide(CutOff()))
+            await self._journal.commit(run, *run.decide(CutOff(step)))
         except EventbraidError as error:
             SAGA.warning(
                 "the end of a call of saga %r isn't recorded: %s", run.id, error

@@ -183,7 +183,9 @@ def _recorded_outcome(
     """Return the recorded result of a step, or why its outcome is in doubt."""
     result = run.state.progress.results.get(node.name)
     if result is None:
-        return StepInDoubt(run.state.progress.branch.attempts.doubt or "lost")
+        return StepInDoubt(
+            run.state.progress.branch(node.name).attempts.doubt or "lost"
+        )
     try:
         return StepCompleted(node.result.decode(result))
     except ValueError as error:

@@ -62,7 +62,7 @@ class ExternalExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         context = step_context(run, node, attempt)
-        if run.state.progress.branch.attempts.crashes:
+        if run.state.progress.branch(node.name).attempts.crashes:
             # The previous attempt may have taken effect, so ask the receiver. The
             # question, too, may crash this process. It is part of this attempt, whose
             # start is recorded, so that such a crash is counted.
@@ -95,7 +95,7 @@ class ExternalExecution:
             Defect: The step's code still has a bug.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        answer = run.state.progress.branch.answer
+        answer = run.state.progress.branch(node.name).answer
         if answer is None:
             raise AssertionError(node.name)
         context = step_context(run, node, attempt)

@@ -55,7 +55,7 @@ class FailureRecorder:
             Outage: ``otherwise`` raised an `OSError`.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        events, state = self._decide(run, failure)
+        events, state = self._decide(run, node, failure)
         if node.otherwise is None or not gives_up(events):
             await self._journal.commit(run, events, state)
             return
@@ -90,7 +90,7 @@ class FailureRecorder:
         state: SagaState[Any],
     ) -> None:
         """Commit the command that replaces a step that failed for good."""
-        context = step_context(run, node, _attempt(run))
+        context = step_context(run, node, _attempt(run, node))
         command = call_local(
             node.name, "otherwise", lambda: otherwise(context, failure)
         )
@@ -106,21 +106,28 @@ class FailureRecorder:
     ) -> None:
         """Record the failure of a step whose replacing command was refused, too."""
         both = _with_refusal(failure, refusal_of(rejection))
-        context = step_context(run, node, _attempt(run))
+        context = step_context(run, node, _attempt(run, node))
         log_failure(context, "otherwise", both, rejection)
-        events, state = self._decide(run, both, is_replaceable=False)
+        events, state = self._decide(run, node, both, is_replaceable=False)
         await self._journal.commit(run, events, state)
 
     def _decide(
-        self, run: Run[Any], failure: StepFailure, *, is_replaceable: bool = True
+        self,
+        run: Run[Any],
+        node: SagaStep[Any],
+        failure: StepFailure,
+        *,
+        is_replaceable: bool = True,
     ) -> tuple[tuple[SagaEvent, ...], SagaState[Any]]:
         facts = encode_facts(failure.facts)
-        return run.decide(Failure(failure, facts, self._draw(), is_replaceable))
+        return run.decide(
+            Failure(node.name, failure, facts, self._draw(), is_replaceable)
+        )
 
 
-def _attempt(run: Run[Any]) -> int:
+def _attempt(run: Run[Any], node: SagaStep[Any]) -> int:
     """Return the number of the failed attempt; 1 if its start isn't recorded."""
-    return max(run.state.progress.branch.attempts.number, 1)
+    return max(run.state.progress.branch(node.name).attempts.number, 1)
 
 
 def unrecordable(error: Exception) -> StepFailure:

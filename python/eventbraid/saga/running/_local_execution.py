@@ -63,7 +63,7 @@ class LocalExecution:
         context = step_context(run, node, attempt)
         # If the step has a `then`, the data after the step are known only after the
         # commit, so the next step can't start in the same commit.
-        events, state = run.decide(Success(proceeds=node.then is None))
+        events, state = run.decide(Success(node.name, proceeds=node.then is None))
         try:
             # The command is built here, not inside `execute`. If the user's function
             # raises an error of another store, this error must not count as one of the

@@ -129,7 +129,12 @@ class SuccessRecorder:
             # A bug in `then` must not prevent the record of the success.
             data, defect = _data_after(run, node, answer)
         success = Success(
-            answer.json, data, doubted, asked=asked, proceeds=defect is None
+            node.name,
+            answer.json,
+            data,
+            doubted,
+            asked=asked,
+            proceeds=defect is None,
         )
         events, state = run.decide(success)
         try:

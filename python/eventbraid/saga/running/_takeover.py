@@ -33,7 +33,8 @@ def first_action_after_takeover(run: Run[Any], action: Action) -> Action:
         return action
     if not isinstance(action, Execute):
         return action
-    if run.state.progress.branch.attempts.in_flight or not action.is_recorded:
+    branch = run.state.progress.branch(action.step.name)
+    if branch.attempts.in_flight or not action.is_recorded:
         return action
     return Commit(*run.decide(AttemptBegun(action.step.name)))
 

@@ -1,0 +1,142 @@
+"""Groups of steps: sequences, and branches that are executed at the same time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from eventbraid.errors import InvalidSaga
+from eventbraid.saga._text import shown
+from eventbraid.saga.definition._step_base import SagaStep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class StepSequence(Generic[S]):
+    """Nodes that are executed one after the other; built by `sequence`.
+
+    Attributes:
+        nodes: The steps and groups, in their order.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> [node.name for node in eb.saga.sequence(close).nodes]
+        ['close']
+    """
+
+    nodes: tuple[SagaNode[S], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelGroup(Generic[S]):
+    """Branches that are executed at the same time; built by `parallel`.
+
+    Attributes:
+        branches: The branches, each of them a sequence.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> lock = eb.local_step("lock", lambda context: context.state.locking)
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> len(eb.saga.parallel(lock, close).branches)
+        2
+    """
+
+    branches: tuple[StepSequence[S], ...]
+
+
+SagaNode: TypeAlias = "SagaStep[S] | ParallelGroup[S] | StepSequence[S]"
+"""A part of a saga: a step, or a group of steps."""
+
+
+def sequence(*nodes: SagaNode[S]) -> StepSequence[S]:
+    """Return a sequence, as a branch of a parallel group.
+
+    Args:
+        nodes: The steps and groups, in their order.
+
+    Raises:
+        InvalidSaga: There are no nodes, or an argument isn't a step or a group.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> lock = eb.local_step("lock", lambda context: context.state.locking)
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> [node.name for node in eb.saga.sequence(lock, close).nodes]
+        ['lock', 'close']
+    """
+    if not nodes:
+        raise InvalidSaga("a sequence has no steps; give it at least one")
+    for node in nodes:
+        if not isinstance(node, SagaStep | ParallelGroup | StepSequence):
+            raise InvalidSaga(
+                f"{shown(node)} is not a step; build it with step() or local_step()"
+            )
+    return StepSequence(tuple(_without_nesting(nodes)))
+
+
+def parallel(*branches: SagaNode[S]) -> ParallelGroup[S]:
+    """Return a group whose branches are executed at the same time.
+
+    The saga continues when all branches have ended. If a step of a branch fails for
+    good, no further step of the group is started. The calls that run already are
+    awaited, and then all steps that succeeded or may have had an effect are
+    compensated: the branches at the same time, and the steps of each branch one after
+    the other, the last one first.
+
+    The branches share the saga's state. Each ``then`` gets the state after the steps
+    that succeeded before, in the order in which their successes were recorded.
+
+    Args:
+        branches: Steps, or sequences of steps.
+
+    Raises:
+        InvalidSaga: There are fewer than two branches.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> lock = eb.local_step("lock", lambda context: context.state.locking)
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> len(eb.saga.parallel(lock, close).branches)
+        2
+    """
+    if len(branches) <= 1:
+        raise InvalidSaga(
+            "a parallel group needs at least two branches; a single step needs no group"
+        )
+    return ParallelGroup(tuple(_as_sequence(branch) for branch in branches))
+
+
+def nodes_of(nodes: tuple[SagaNode[S], ...]) -> tuple[SagaNode[S], ...]:
+    """Return nodes without sequences in sequences, which have the same meaning."""
+    return tuple(_without_nesting(nodes))
+
+
+def steps_of_nodes(nodes: tuple[SagaNode[S], ...]) -> Iterator[SagaStep[S]]:
+    """Return all steps: a sequence in its order, a group by its branches."""
+    for node in nodes:
+        match node:
+            case ParallelGroup(branches):
+                for branch in branches:
+                    yield from steps_of_nodes(branch.nodes)
+            case StepSequence(inner):
+                yield from steps_of_nodes(inner)
+            case _:
+                yield node
+
+
+def _without_nesting(nodes: tuple[SagaNode[S], ...]) -> Iterator[SagaNode[S]]:
+    for node in nodes:
+        if isinstance(node, StepSequence):
+            yield from _without_nesting(node.nodes)
+        else:
+            yield node
+
+
+def _as_sequence(branch: SagaNode[S]) -> StepSequence[S]:
+    return branch if isinstance(branch, StepSequence) else sequence(branch)
