@@ -13,6 +13,13 @@ from eventbraid.saga.definition._context import (
     StepInDoubt,
 )
 from eventbraid.saga.definition._default_defects import DEFECTS
+from eventbraid.saga.definition._group import (
+    ParallelGroup,
+    SagaNode,
+    StepSequence,
+    parallel,
+    sequence,
+)
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
@@ -25,10 +32,12 @@ __all__ = [
     "DEFECTS",
     "CompensationOrder",
     "LocalStep",
+    "ParallelGroup",
     "Saga",
     "SagaCoordinator",
     "SagaEntry",
     "SagaHandle",
+    "SagaNode",
     "SagaOutcome",
     "SagaProgress",
     "SagaResult",
@@ -42,7 +51,10 @@ __all__ = [
     "StepFailure",
     "StepInDoubt",
     "StepKind",
+    "StepSequence",
     "local_step",
+    "parallel",
     "read_timeline",
+    "sequence",
     "step",
 ]

@@ -26,7 +26,7 @@ from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 S = TypeVar("S")
 
@@ -74,6 +74,7 @@ class Saga(Generic[S]):
     """
 
     __slots__ = (
+        "_paths",
         "_settled_from",
         "by_name",
         "compensation_order",
@@ -138,6 +139,7 @@ class Saga(Generic[S]):
         self.graph_hash = graph_hash(name, self.graph)
         self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
         self._settled_from = _settled_from(nodes)
+        self._paths = dict(_paths(nodes))
 
     def __repr__(self) -> str:
         """Return the name, the version and the number of steps."""
@@ -147,6 +149,19 @@ class Saga(Generic[S]):
     def is_strict(self) -> bool:
         """Whether a compensation that failed for good holds back the other ones."""
         return self.compensation_order == "strict"
+
+    def is_after(self, step: str, other: str) -> bool:
+        """Return whether a step begins only after another one has ended.
+
+        Two steps in different branches of a group are not after each other.
+        """
+        for i, (one, two) in enumerate(
+            zip(self._paths[step], self._paths[other], strict=False)
+        ):
+            if one != two:
+                # The numbers of nodes and of branches alternate.
+                return i % 2 == 0 and one > two
+        return False
 
     def is_settled_at(self, position: int) -> bool:
         """Return whether no failure of a remaining step can compensate the saga.
@@ -176,6 +191,18 @@ def _shape(node: SagaNode[S]) -> NodeShape:
         step.has_compensation,
         step.otherwise is not None,
     )
+
+
+def _paths(
+    nodes: Sequence[SagaNode[S]], prefix: tuple[int, ...] = ()
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Return the place of each step: a node's number, a branch's number, and so on."""
+    for i, node in enumerate(nodes):
+        if isinstance(node, ParallelGroup):
+            for j, branch in enumerate(node.branches):
+                yield from _paths(branch.nodes, (*prefix, i, j))
+        else:
+            yield cast("SagaStep[S]", node).name, (*prefix, i)
 
 
 def _settled_from(nodes: Sequence[SagaNode[S]]) -> int:

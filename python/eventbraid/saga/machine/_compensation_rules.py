@@ -12,6 +12,7 @@ from eventbraid.saga.machine._crashes import (
     crash_delay,
     killed,
 )
+from eventbraid.saga.machine._draft import Draft
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (
     CompensationAttempted,
@@ -24,11 +25,11 @@ from eventbraid.saga.machine._events import (
 from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
     from datetime import datetime
 
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.machine._draft import Draft, RecordDraft
+    from eventbraid.saga.machine._draft import RecordDraft
     from eventbraid.saga.machine._events import CompensationReason
     from eventbraid.saga.machine._outcomes import CompensationFailure
     from eventbraid.saga.machine._progress import Progress
@@ -57,7 +58,15 @@ def start_compensation(
     if not plan:
         draft.record(SagaCompensated())
     elif begin:
-        draft.record(CompensationAttempted(plan[0]))
+        for first in _first_steps(draft, plan):
+            draft.record(CompensationAttempted(first))
+
+
+def _first_steps(draft: RecordDraft, plan: Sequence[str]) -> list[str]:
+    """Return the steps that are compensated first; one without the declaration."""
+    if not isinstance(draft, Draft):
+        return [plan[0]]
+    return ready_compensations(draft.saga, draft.progress, ())
 
 
 def proceed(draft: Draft[Any], defective: Container[str]) -> None:
@@ -77,29 +86,39 @@ def proceed(draft: Draft[Any], defective: Container[str]) -> None:
     if not progress.plan:
         draft.record(SagaCompensated())
         return
-    step = next_compensation(draft.saga, progress, defective)
-    if step is None:
+    steps = ready_compensations(draft.saga, progress, defective)
+    if not steps:
         _wait_for_a_person(draft, defective)
         return
-    attempts = progress.compensation(step).attempts
-    if attempts.in_flight or attempts.crashes >= CRASHES_BEFORE_ALONE:
-        return
-    rules = draft.saga.by_name[step].compensation_rules
-    if retry_due(attempts, rules, draft.now) is None:
-        draft.record(CompensationAttempted(step, attempts.number + 1))
+    for step in steps:
+        attempts = progress.compensation(step).attempts
+        if attempts.in_flight or attempts.crashes >= CRASHES_BEFORE_ALONE:
+            continue
+        rules = draft.saga.by_name[step].compensation_rules
+        if retry_due(attempts, rules, draft.now) is None:
+            draft.record(CompensationAttempted(step, attempts.number + 1))
 
 
-def next_compensation(
+def ready_compensations(
     saga: Saga[Any], progress: Progress, defective: Container[str]
-) -> str | None:
-    """Return the step to be compensated next; None if no attempt is possible now."""
-    for step in progress.plan:
-        has_failed = progress.compensation(step).failure is not None
-        if not has_failed and step not in defective:
-            return step
-        if saga.is_strict:
-            return None
-    return None
+) -> list[str]:
+    """Return the steps whose compensation may be attempted now.
+
+    A step is compensated after all steps that were executed after it. With
+    ``compensation_order="relaxed"``, a step whose compensation failed for good, or has
+    a defect, holds back none of the others.
+    """
+    possible = [
+        step
+        for step in progress.plan
+        if progress.compensation(step).failure is None and step not in defective
+    ]
+    awaited = progress.plan if saga.is_strict else possible
+    return [
+        step
+        for step in possible
+        if not any(saga.is_after(later, step) for later in awaited)
+    ]
 
 
 def _wait_for_a_person(draft: Draft[Any], defective: Container[str]) -> None:

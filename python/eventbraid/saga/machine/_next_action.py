@@ -12,15 +12,16 @@ from eventbraid.saga.definition._step import (
     is_external,
     local,
 )
-from eventbraid.saga.machine._compensation_rules import next_compensation
+from eventbraid.saga.machine._compensation_rules import ready_compensations
 from eventbraid.saga.machine._deadline_rules import wake_time
 from eventbraid.saga.machine._decider import decide
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._outcomes import Proceed
 from eventbraid.saga.machine._progress import SagaStatus
+from eventbraid.saga.machine._step_rules import ends_in_compensation
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container
     from datetime import datetime
 
     from eventbraid.saga.definition._saga import Saga
@@ -111,10 +112,26 @@ class Compensate:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """Make several attempts at the same time.
+
+    Attributes:
+        attempts: The attempts, each of another step.
+    """
+
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Do nothing before this time."""
 
     until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitAttempts:
+    """Do nothing before one of the running attempts has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +146,10 @@ class Blocked:
     """Do nothing more in this program: each remaining compensation has a defect."""
 
 
+Attempt: TypeAlias = Call | Record | Execute | Compensate
+
 Action: TypeAlias = (
-    Commit | Call | Record | Execute | Compensate | Wait | Terminal | Blocked
+    Commit | Attempt | Together | Wait | AwaitAttempts | Terminal | Blocked
 )
 
 
@@ -139,6 +158,7 @@ def next_action(
     state: SagaState[S],
     now: datetime,
     defective: Container[str] = (),
+    running: Collection[str] = (),
 ) -> Action:
     """Return the next action of a saga's driver.
 
@@ -147,6 +167,7 @@ def next_action(
         state: Its state.
         now: The time.
         defective: The steps whose compensation has a defect in this program.
+        running: The steps of which the driver makes an attempt at the moment.
 
     Raises:
         Defect: A ``skip_if`` raised.
@@ -155,12 +176,12 @@ def next_action(
     progress = state.progress
     match progress.status:
         case SagaStatus.RUNNING:
-            return _due_records(saga, state, now, ()) or _next_attempt(
-                saga, progress, now
+            return _due_records(saga, state, now, ()) or _next_attempts(
+                saga, progress, now, running
             )
         case SagaStatus.COMPENSATING:
-            return _due_records(saga, state, now, defective) or _next_compensation(
-                saga, progress, now, defective
+            return _due_records(saga, state, now, defective) or _next_compensations(
+                saga, progress, now, defective, running
             )
         case _:
             return Terminal(progress.status)
@@ -173,20 +194,34 @@ def _due_records(
     return Commit(events, after) if events else None
 
 
-def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
-    """Return the action for the steps that are next, when no record is due before it.
+def _next_attempts(
+    saga: Saga[Any], progress: Progress, now: datetime, running: Collection[str]
+) -> Action:
+    """Return the action for the next steps, when no record is due before it."""
+    is_ending = ends_in_compensation(saga, progress)
+    found = [
+        _attempt_of(saga, progress, saga.by_name[shape.name], branch, now)
+        for shape, branch in progress.active
+        if branch.failure is None
+        and shape.name not in running
+        and (branch.attempts.in_flight or not is_ending)
+    ]
+    return _first_of(found)
 
-    That is the first action that may be taken now; otherwise the wait that ends first.
-    """
-    waits: list[Wait] = []
-    for shape, branch in progress.active:
-        if branch.failure is not None:
-            continue
-        action = _attempt_of(saga, progress, saga.by_name[shape.name], branch, now)
-        if not isinstance(action, Wait):
-            return action
-        waits.append(action)
-    return min(waits, key=lambda wait: wait.until)
+
+def _first_of(found: list[Attempt | Wait]) -> Action:
+    """Return the attempts that may be made now, or else the wait that ends first."""
+    attempts = tuple(one for one in found if not isinstance(one, Wait))
+    if len(attempts) == 1:
+        return attempts[0]
+    if attempts:
+        return Together(attempts)
+    waits = [one for one in found if isinstance(one, Wait)]
+    return min(waits, key=_end_of, default=AwaitAttempts())
+
+
+def _end_of(wait: Wait) -> datetime:
+    return wait.until
 
 
 def _attempt_of(
@@ -195,7 +230,7 @@ def _attempt_of(
     node: SagaStep[Any],
     branch: Branch,
     now: datetime,
-) -> Action:
+) -> Attempt | Wait:
     """Return the action for one step that is next."""
     attempts = branch.attempts
     if attempts.in_flight:
@@ -213,13 +248,31 @@ def _attempt_of(
     return Execute(local(node), attempt, alone, is_recorded=not alone)
 
 
-def _next_compensation(
-    saga: Saga[Any], progress: Progress, now: datetime, defective: Container[str]
+def _next_compensations(
+    saga: Saga[Any],
+    progress: Progress,
+    now: datetime,
+    defective: Container[str],
+    running: Collection[str],
 ) -> Action:
-    """Return the action for the next compensation, when no record is due before it."""
-    step = next_compensation(saga, progress, defective)
-    if step is None:
+    """Return the action for the next compensations, when no record is due before it."""
+    ready = ready_compensations(saga, progress, defective)
+    if not ready and not running:
         return Blocked()
+    if any(step not in progress.plan for step in running):
+        # A call of the saga began before its compensation, and must end first.
+        return AwaitAttempts()
+    found = [
+        _compensation_of(saga, progress, step, now)
+        for step in ready
+        if step not in running
+    ]
+    return _first_of(found)
+
+
+def _compensation_of(
+    saga: Saga[Any], progress: Progress, step: str, now: datetime
+) -> Attempt | Wait:
     node, attempts = saga.by_name[step], progress.compensation(step).attempts
     if attempts.in_flight:
         return Compensate(node, attempts.number, attempts.alone)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
     from datetime import datetime
 
+    from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.machine._draft import Draft
     from eventbraid.saga.machine._events import CompensationReason, SagaEvent
@@ -66,7 +67,8 @@ def proceed(draft: Draft[Any]) -> None:
     """
     advance(draft)
     for step in draft.progress.steps:
-        if draft.progress.status is not SagaStatus.RUNNING or _is_ending(draft):
+        is_running = draft.progress.status is SagaStatus.RUNNING
+        if not is_running or ends_in_compensation(draft.saga, draft.progress):
             return
         _retry(draft, step)
 
@@ -166,16 +168,18 @@ def _has_unstarted(progress: Progress) -> bool:
     return not active or any(_is_unstarted(branch) for _, branch in active)
 
 
-def _is_ending(draft: Draft[Any]) -> bool:
-    """Return whether a step has failed for good, so that the saga is compensated."""
-    progress = draft.progress
-    if draft.saga.is_settled_at(progress.root.position) or progress.has_open_pivot:
+def ends_in_compensation(saga: Saga[Any], progress: Progress) -> bool:
+    """Return whether a step has failed for good, so that the saga is compensated.
+
+    The compensation begins as soon as no call of the group is in flight.
+    """
+    if saga.is_settled_at(progress.root.position) or progress.has_open_pivot:
         return False
     return any(
         branch.failure is not None
         # A step whose call ends the process waits for a person.
         and not branch.attempts.crashes
-        and draft.saga.by_name[shape.name].kind is not StepKind.RETRIABLE
+        and saga.by_name[shape.name].kind is not StepKind.RETRIABLE
         for shape, branch in progress.active
     )
 
@@ -191,7 +195,7 @@ def end_group(draft: Draft[Any]) -> bool:
     if not failed:
         return False
     active = progress.active
-    if _is_ending(draft):
+    if ends_in_compensation(draft.saga, draft.progress):
         if not any(branch.attempts.in_flight for _, branch in active):
             is_in_doubt = failed[0] in progress.doubtful
             reason: CompensationReason = "unknown" if is_in_doubt else "failed"
@@ -277,7 +281,7 @@ def fail(draft: Draft[Any], outcome: Failure) -> None:
     node = draft.saga.by_name[outcome.step]
     attempts = draft.progress.branch(outcome.step).attempts
     attempt = attempts.number if is_external(node) else attempts.to_be_settled
-    is_ending = _is_ending(draft)
+    is_ending = ends_in_compensation(draft.saga, draft.progress)
     retry_at = None if is_ending else _retry_at(draft, node, outcome, attempt)
     draft.record(_failure_record(node, outcome, attempt, retry_at))
     if retry_at is not None:

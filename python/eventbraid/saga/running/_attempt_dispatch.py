@@ -126,7 +126,8 @@ class AttemptDispatch:
                 # The start is recorded before the call. So if a process ends and this
                 # record is missing, the process didn't end during the call.
                 begun = AttemptBegun(action.step.name, is_alone)
-                await self._journal.commit(run, *run.decide(begun))
+                async with run.turn():
+                    await self._journal.commit(run, *run.decide(begun))
             try:
                 await self._execute_action(run, action)
             except anyio.get_cancelled_exc_class():
@@ -145,7 +146,8 @@ class AttemptDispatch:
         a crash of this call.
         """
         try:
-            await self._journal.commit(run, *run.decide(CutOff(step)))
+            async with run.turn():
+                await self._journal.commit(run, *run.decide(CutOff(step)))
         except EventbraidError as error:
             SAGA.warning(
                 "the end of a call of saga %r isn't recorded: %s", run.id, error
@@ -157,14 +159,14 @@ class AttemptDispatch:
         Nothing is recorded if the call isn't recorded as alone. If the process ends
         during the wait, a call of the other saga may be the cause.
         """
-        events, state = run.decide(NoLongerAlone())
-        if not events:
-            return
         try:
             # The append is shielded from cancellation. A cancelled append may still be
             # committed, and the run's version would then be too low.
             with anyio.CancelScope(shield=True):
-                await self._journal.commit(run, events, state)
+                async with run.turn():
+                    events, state = run.decide(NoLongerAlone())
+                    if events:
+                        await self._journal.commit(run, events, state)
         except (VersionConflict, OutcomeUnknown):
             # The wait begins nevertheless. At worst, a crash during the wait is charged
             # to this attempt. The stream is read again before the end of the attempt is

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -99,7 +100,7 @@ class Calls:
 
     def __init__(self) -> None:
         """Begin without running calls."""
-        self._running: set[str] = set()
+        self._running: Counter[str] = Counter()
         self._alone: str | None = None
         self._changed = anyio.Event()
         _process.add(self)
@@ -114,19 +115,19 @@ class Calls:
             # whether the others have running calls. So if both happen at the same
             # moment, at least one of the two coordinators sees what the other has
             # written. Then this call withdraws, or the holder waits.
-            self._running.add(saga_id)
+            self._running[saga_id] += 1
             if _process.holder is None:
                 return
-            self._running.discard(saga_id)
+            self._discard(saga_id)
             if not await self._wait_for_holder():
                 # The holder's call takes too long, so this call begins. The holder's
                 # call is then no longer alone.
-                self._running.add(saga_id)
+                self._running[saga_id] += 1
                 return
 
     def end(self, saga_id: str) -> None:
         """Count the end of a call."""
-        self._running.discard(saga_id)
+        self._discard(saga_id)
         if self._alone is not None:
             self._notify()
 
@@ -150,7 +151,7 @@ class Calls:
             # saga may have that right.
             if self._alone == saga_id:
                 self._end_alone()
-            self._running.discard(saga_id)
+            self._discard(saga_id)
             self._notify()
 
     @property
@@ -175,13 +176,19 @@ class Calls:
             self._end_alone()
         elif saga_id not in self._running:
             return False
-        self._running.discard(saga_id)
+        self._discard(saga_id)
         self._notify()
         return True
 
     def resume(self, saga_id: str) -> None:
         """Count a call as running again after its wait for another saga."""
-        self._running.add(saga_id)
+        self._running[saga_id] += 1
+
+    def _discard(self, saga_id: str) -> None:
+        """Count the end of one of a saga's calls, if any is running."""
+        count = self._running.pop(saga_id, 0)
+        if count > 1:
+            self._running[saga_id] = count - 1
 
     def _end_alone(self) -> None:
         self._alone = None

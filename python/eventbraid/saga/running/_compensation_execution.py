@@ -74,7 +74,9 @@ class CompensationExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         if isinstance(node, LocalStep):
-            await self._execute(run, node, attempt)
+            async with run.turn():
+                if node.name in run.state.progress.open_steps:
+                    await self._execute(run, node, attempt)
         else:
             await self._call(run, external(node), attempt)
 
@@ -121,12 +123,13 @@ class CompensationExecution:
                 raise Defect(
                     node.name, "compensation", outcome.error
                 ) from outcome.error
-            if isinstance(outcome, StepFailure):
-                await self._fail(run, node, outcome)
-            else:
-                await self._record_compensated(
-                    run, node, compensation, context, outcome.result
-                )
+            async with run.turn():
+                if isinstance(outcome, StepFailure):
+                    await self._fail(run, node, outcome)
+                else:
+                    await self._record_compensated(
+                        run, node, compensation, context, outcome.result
+                    )
 
     async def _record_compensated(
         self,

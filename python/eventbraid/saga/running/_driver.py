@@ -13,15 +13,18 @@ from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
 from eventbraid.saga._defect_classification import Defect, Outage, log_outage
 from eventbraid.saga.machine._next_action import (
+    AwaitAttempts,
     Blocked,
     Commit,
     Terminal,
+    Together,
     Wait,
     next_action,
 )
 from eventbraid.saga.machine._outcomes import Crash
 from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._attempt_dispatch import AttemptDispatch
+from eventbraid.saga.running._attempts_together import AttemptsTogether
 from eventbraid.saga.running._calls import Calls
 from eventbraid.saga.running._defect_block import DefectBlock, blocking_defect
 from eventbraid.saga.running._pauses import (
@@ -39,6 +42,7 @@ from eventbraid.saga.running._takeover import first_action_after_takeover
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from eventbraid.saga.machine._next_action import Attempt
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._permits import Permit
     from eventbraid.saga.running._run import Run
@@ -207,10 +211,21 @@ class Driver:
                 case Blocked():
                     self._block.raise_blocked(run)
                 case _:
-                    await self._dispatch.attempt(run, action)
+                    await self._make_attempts(run, action)
         except (Defect, Outage) as trouble:
             await self._block.block(run, blocking_defect(run, trouble))
         return None
+
+    def _make_attempts(
+        self, run: Run[Any], action: Attempt | Together | AwaitAttempts
+    ) -> Awaitable[None]:
+        assert not isinstance(action, AwaitAttempts)  # noqa: S101 - narrows the type
+        # Not ``async``: each coroutine around a call costs time whenever the call
+        # waits.
+        if not isinstance(action, Together):
+            return self._dispatch.attempt(run, action)
+        together = AttemptsTogether(run, self._dispatch, self._journal, self._may_drive)
+        return together.make(action.attempts)
 
     async def _record_interruption(self, run: Run[Any]) -> bool:
         """Record the attempts that a crash ended; return whether there were any."""

@@ -122,11 +122,19 @@ class ExternalExecution:
         if outcome.doubt is not None:
             answered = await self._ask_receiver(run, node, renewed(context, run))
         if answered is None:
-            await self._failures.record(run, node, outcome)
+            await self._record_failure(run, node, outcome)
         else:
             await self._successes.record(
                 run, node, context, answered.result, outcome, asked=True
             )
+
+    async def _record_failure(
+        self, run: Run[Any], node: Step[Any, Any], failure: StepFailure
+    ) -> None:
+        async with run.turn():
+            # While the call ran, the compensation of the saga may have begun.
+            if run.state.progress.awaits(node.name):
+                await self._failures.record(run, node, failure)
 
     async def _ask_receiver(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]

@@ -11,6 +11,8 @@ from eventbraid.saga._defect_classification import (
     trouble_of,
 )
 from eventbraid.saga.machine._outcomes import Success
+from eventbraid.saga.machine._progress import SagaStatus
+from eventbraid.saga.machine._step_rules import ends_in_compensation
 from eventbraid.saga.running._attempt import refusal_of
 from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._data_fold import fold_result
@@ -60,6 +62,13 @@ class LocalExecution:
             Outage: The step's local code raised an `OSError`.
             VersionConflict: Another writer appended to the saga's stream.
         """
+        async with run.turn():
+            # Since this attempt was planned, another task of the saga may have
+            # recorded that it isn't due any more.
+            if _is_due(run, node):
+                await self._execute(run, node, attempt)
+
+    async def _execute(self, run: Run[Any], node: LocalStep[Any], attempt: int) -> None:
         context = step_context(run, node, attempt)
         # If the step has a `then`, the data after the step are known only after the
         # commit, so the next step can't start in the same commit.
@@ -103,6 +112,13 @@ class LocalExecution:
                 await self._outages.wait(run, outage, outages)
             else:
                 return
+
+
+def _is_due(run: Run[Any], node: LocalStep[Any]) -> bool:
+    progress = run.state.progress
+    if progress.status is not SagaStatus.RUNNING or node.name not in progress.steps:
+        return False
+    return not ends_in_compensation(run.saga, progress)
 
 
 def _folded(run: Run[Any], node: LocalStep[Any], executed: Executed) -> Encoded[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
@@ -13,6 +14,7 @@ from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 from eventbraid.saga.running._setbacks import Setbacks
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from eventbraid.errors import SagaError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._shard_lease import ShardLease
 
 S = TypeVar("S")
+
+_NO_TURN: AbstractAsyncContextManager[None] = nullcontext()
 
 
 class Timer(Protocol):
@@ -71,6 +75,7 @@ class Run(Generic[S]):
     __slots__ = (
         "__weakref__",
         "_timer",
+        "_turn",
         "at_rest",
         "claimed",
         "clock",
@@ -106,6 +111,7 @@ class Run(Generic[S]):
         self.at_rest = anyio.Event()
         self.error: SagaError | None = None
         self._timer: Timer | None = None
+        self._turn: anyio.Lock | None = None
 
     # --- the recorded state ----------------------------------------------------------
 
@@ -171,6 +177,24 @@ class Run(Generic[S]):
         mark were removed after the read instead, the read could miss that record.
         """
         self.is_stale = False
+
+    # --- attempts at the same time ---------------------------------------------------
+
+    def begin_turns(self) -> None:
+        """Let tasks of the saga decide and record outcomes one after the other."""
+        self._turn = anyio.Lock()
+
+    def end_turns(self) -> None:
+        """Return to one task."""
+        self._turn = None
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Return a block in which no other task of the saga decides or records.
+
+        A decision must be made on a state with all outcomes before it. While the saga
+        has one task, the block costs nothing.
+        """
+        return _NO_TURN if self._turn is None else self._turn
 
     # --- the lease under which it is driven ------------------------------------------
 

@@ -87,8 +87,22 @@ class SuccessRecorder:
         Raises:
             Defect: The step's code has a bug; the answer is recorded with the defect.
         """
+        async with run.turn():
+            await self._record_in_turn(run, node, context, result, doubted, asked)
+
+    async def _record_in_turn(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        result: object,
+        doubted: StepFailure | None,
+        asked: bool,  # noqa: FBT001 - a private method
+    ) -> None:
         outages = 0
-        while True:
+        # While the call ran, another task of the saga may have read a decision after
+        # which the saga no longer waits for the answer.
+        while run.state.progress.awaits(node.name):
             try:
                 await self._record(run, node, context, result, doubted, asked=asked)
             except VersionConflict:
@@ -104,9 +118,7 @@ class SuccessRecorder:
             # The stream may by now contain this success, if the outcome of its commit
             # was unknown. Or it may contain a decision after which the saga no longer
             # waits for the success.
-            if not run.state.progress.awaits(node.name):
-                await self._record_late_answer(run, node, result)
-                return
+        await self._record_late_answer(run, node, result)
 
     async def _record(
         self,
