@@ -141,6 +141,10 @@ class AttemptsTogether:
         """Return the next action; if it is a commit, it has been made."""
         run = self._run
         async with run.turn():
+            if self._trouble is not None or not self._may_drive(run):
+                # While this task waited for the turn, another one failed to record the
+                # outcome of its call. That call seems to be in flight still.
+                return AwaitAttempts()
             while run.is_stale:
                 await self._journal.reload(run)
             action = next_action(

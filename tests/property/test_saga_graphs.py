@@ -1,0 +1,201 @@
+"""Sagas of any shape end completed or compensated, however often their process dies.
+
+Random graphs of sequences and parallel groups, with steps that are declined, time out
+and lose their answers, and with processes that die at random appends. At rest: a
+completed saga has each effect once, a compensated one has none; steps that depend on
+each other took effect in their order, and were compensated in the opposite one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import eventbraid as eb
+from eventbraid.saga import parallel, sequence
+from tests.saga_kit import (
+    QUICK,
+    Crash,
+    MortalStore,
+    Receiver,
+    Trip,
+    inside,
+    ledger_of,
+    outside,
+    trip,
+)
+
+SAGA = "saga-1"
+BEHAVIOURS = ["ok", "ok", "ok", "ok", "lose", "drop", "decline"]
+LIVES = 4
+LIMIT = 100
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A step: local or external, how slow it is, and what its receiver does."""
+
+    local: bool
+    slowness: int
+    behaviours: tuple[str, ...]
+    compensations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    nodes: tuple[Leaf | Line | Group, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    branches: tuple[Leaf | Line | Group, ...]
+
+
+leaves = st.builds(
+    Leaf,
+    st.booleans(),
+    st.integers(0, 30),
+    st.tuples(st.sampled_from(BEHAVIOURS)),
+    st.tuples(st.sampled_from(["ok", "ok", "lose", "drop"])),
+)
+nodes = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(Line, st.lists(inner, min_size=1, max_size=3).map(tuple)),
+        st.builds(Group, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+    ),
+    max_leaves=9,
+)
+
+
+class SlowReceiver(Receiver):
+    """Lets other tasks run before a call takes effect, a number of times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slowness: dict[str, int] = {}
+
+    async def do(self, step: str, key: str) -> str:
+        await self._pause(step)
+        return await super().do(step, key)
+
+    async def compensate(self, step: str, forward_key: str, key: str) -> str:
+        await self._pause(step)
+        return await super().compensate(step, forward_key, key)
+
+    async def _pause(self, step: str) -> None:
+        for _ in range(self.slowness[step]):
+            await anyio.lowlevel.checkpoint()
+
+
+class Built:
+    """The saga of a shape, its receiver, and the order of its steps."""
+
+    def __init__(self, shape: Leaf | Line | Group, *, fails_at_the_end: bool) -> None:
+        self.receiver = SlowReceiver()
+        self.external: list[str] = []
+        self.local: list[str] = []
+        self.before: set[tuple[str, str]] = set()
+        node, names = self._node(shape)
+        nodes = [node]
+        if fails_at_the_end:
+            last, _ = self._node(Leaf(False, 0, ("decline",), ("ok",)))
+            self.before |= {(name, self.external[-1]) for name in names}
+            nodes.append(last)
+        self.saga = trip(*nodes, name="graph")
+
+    def _node(self, shape):
+        """Return a node and the names of its steps."""
+        if isinstance(shape, Leaf):
+            name = f"s{len(self.external) + len(self.local)}"
+            if shape.local:
+                self.local.append(name)
+                return inside(name), [name]
+            self.external.append(name)
+            self.receiver.slowness[name] = shape.slowness
+            self.receiver.plan[name] = [*shape.behaviours, "ok"]
+            self.receiver.plan[f"compensate {name}"] = [*shape.compensations, "ok"]
+            step = outside(
+                self.receiver,
+                name,
+                record=None,
+                compensation_retry=QUICK,
+                timeout=timedelta(seconds=30),
+            )
+            return step, [name]
+        built = [self._node(one) for one in _parts(shape)]
+        names = [name for _, inner in built for name in inner]
+        if isinstance(shape, Group):
+            return parallel(*(node for node, _ in built)), names
+        for i, (_, earlier) in enumerate(built):
+            for _, later in built[i + 1 :]:
+                self.before |= {(one, other) for one in earlier for other in later}
+        return sequence(*(node for node, _ in built)), names
+
+
+def _parts(shape):
+    return shape.branches if isinstance(shape, Group) else shape.nodes
+
+
+def check_order(before: set[tuple[str, str]], log: list[str], prefix: str) -> None:
+    """Check that steps which depend on each other took effect in their order."""
+    place = {entry: i for i, entry in enumerate(log)}
+    for one, other in before:
+        first, then = (one, other) if not prefix else (other, one)
+        if {prefix + first, prefix + then} <= place.keys():
+            assert place[prefix + first] < place[prefix + then]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    nodes,
+    st.lists(st.integers(1, 20), max_size=LIVES),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_graph_ends_completed_or_compensated(
+    shape, deaths, after, cancels, fails_at_the_end
+):
+    built = Built(shape, fails_at_the_end=fails_at_the_end)
+
+    async def live(store, dies_at) -> None:
+        mortal = MortalStore(store, dies_at, after=after)
+        async with eb.SagaCoordinator(mortal, [built.saga]) as coordinator:
+            handle = await coordinator.start(built.saga, Trip("ann"), id=SAGA)
+            if cancels and dies_at is None:
+                with contextlib.suppress(eb.errors.InvalidTransition):
+                    await coordinator.cancel(SAGA, reason="no")
+            with anyio.fail_after(LIMIT):
+                await handle.result()
+
+    with eb.open("memory:") as store:
+        for dies_at in [*deaths, None]:
+            with contextlib.suppress(Crash):
+                anyio.run(live, store.as_async(), dies_at)
+        outcome = eb.saga.read_timeline(store, SAGA).outcome
+        noted = [
+            eb.decode_event(one).what for one in store.read_stream(ledger_of(SAGA))
+        ]
+    receiver = built.receiver
+    for log in (receiver.log, noted):
+        check_order(built.before, log, "")
+        check_order(built.before, log, "compensate ")
+    done = sorted(entry for entry in noted if not entry.startswith("compensate "))
+    undone = sorted(
+        entry.removeprefix("compensate ")
+        for entry in noted
+        if entry.startswith("compensate ")
+    )
+    if outcome is eb.SagaOutcome.COMPLETED:
+        assert receiver.standing() == sorted(built.external)
+        assert (done, undone) == (sorted(built.local), [])
+    else:
+        assert outcome is eb.SagaOutcome.COMPENSATED
+        assert receiver.standing() == []
+        assert done == undone
