@@ -22,6 +22,7 @@ from eventbraid.saga.machine._progress import (
     SagaStatus,
     may_have_happened,
     replaced,
+    with_root,
 )
 from eventbraid.saga.machine._transition_checks import (
     refuse,
@@ -53,11 +54,11 @@ def after_compensation_started(
         refuse(progress, event, f"the plan must be {plan}")
     if progress.is_past_return:
         refuse(progress, event, "it has passed its point of no return")
-    return replace(
+    return with_root(
         progress,
+        _abandoned(progress),
         status=SagaStatus.COMPENSATING,
         compensating=True,
-        root=_abandoned(progress),
         stuck_for=None,
         plan=event.plan,
         failure=event.detail or progress.failure or event.reason,

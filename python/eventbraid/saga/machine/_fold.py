@@ -44,7 +44,7 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga.machine._progress import Progress, SagaStatus, entered
+from eventbraid.saga.machine._progress import Progress, SagaStatus, entered, with_root
 from eventbraid.saga.machine._step_transitions import (
     after_defect_of_step,
     after_saga_completed,
@@ -137,17 +137,17 @@ def _ends_block(progress: Progress, event: SagaEvent) -> bool:
 
 
 def _after_started(progress: Progress, event: SagaStarted) -> Progress:
-    return replace(
+    started = replace(
         progress,
         status=SagaStatus.RUNNING,
         saga=event.saga,
         version=event.version,
         graph_hash=event.graph_hash,
         graph=event.graph,
-        root=entered(event.graph, 0),
         input=event.input,
         deadline=event.deadline,
     )
+    return with_root(started, entered(event.graph, 0))
 
 
 def _after_stuck(progress: Progress, event: SagaStuck) -> Progress:

@@ -176,15 +176,22 @@ def next_action(
     progress = state.progress
     match progress.status:
         case SagaStatus.RUNNING:
-            return _due_records(saga, state, now, ()) or _next_attempts(
-                saga, progress, now, running
-            )
+            due = None
+            if not _is_in_flight(progress):
+                due = _due_records(saga, state, now, ())
+            return due or _next_attempts(saga, progress, now, running)
         case SagaStatus.COMPENSATING:
             return _due_records(saga, state, now, defective) or _next_compensations(
                 saga, progress, now, defective, running
             )
         case _:
             return Terminal(progress.status)
+
+
+def _is_in_flight(progress: Progress) -> bool:
+    """Return whether the only next step is attempted already, so no record is due."""
+    active = progress.active
+    return len(active) == 1 and active[0][1].attempts.in_flight
 
 
 def _due_records(
@@ -198,24 +205,23 @@ def _next_attempts(
     saga: Saga[Any], progress: Progress, now: datetime, running: Collection[str]
 ) -> Action:
     """Return the action for the next steps, when no record is due before it."""
-    is_ending = ends_in_compensation(saga, progress)
-    found = [
-        _attempt_of(saga, progress, saga.by_name[shape.name], branch, now)
-        for shape, branch in progress.active
-        if branch.failure is None
-        and shape.name not in running
-        and (branch.attempts.in_flight or not is_ending)
-    ]
+    is_ending = bool(progress.stuck_steps) and ends_in_compensation(saga, progress)
+    found: list[Attempt | Wait] = []
+    for shape, branch in progress.active:
+        may_continue = branch.attempts.in_flight or not is_ending
+        if may_continue and branch.failure is None and shape.name not in running:
+            node = saga.by_name[shape.name]
+            found.append(_attempt_of(saga, progress, node, branch, now))
     return _first_of(found)
 
 
 def _first_of(found: list[Attempt | Wait]) -> Action:
     """Return the attempts that may be made now, or else the wait that ends first."""
-    attempts = tuple(one for one in found if not isinstance(one, Wait))
-    if len(attempts) == 1:
-        return attempts[0]
+    if len(found) == 1:
+        return found[0]
+    attempts = tuple([one for one in found if not isinstance(one, Wait)])
     if attempts:
-        return Together(attempts)
+        return attempts[0] if len(attempts) == 1 else Together(attempts)
     waits = [one for one in found if isinstance(one, Wait)]
     return min(waits, key=_end_of, default=AwaitAttempts())
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from eventbraid.saga.definition._context import Doubt
 from eventbraid.saga.definition._declaration import Declaration
@@ -47,6 +49,7 @@ class SagaStatus(Enum):
 # The members are looked up only once. An access to a member through its class calls
 # slow code of `enum` and takes 90 ns, and each commit of a saga checks whether the saga
 # has ended.
+_RUNNING = SagaStatus.RUNNING
 _STUCK = SagaStatus.STUCK
 _COMPLETED, _COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 
@@ -155,6 +158,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         deadline: The time after which it is compensated if it has not ended; None: no
             deadline.
         root: The branch of the whole graph.
+        active: The steps that are next, each with its branch; none after the last step.
+            They follow from the root, and are kept because each decision needs them.
         blocked: The record of the defect that blocks the saga; None if there is none.
         generations: The generations of the steps' idempotency keys, without those that
             are 1.
@@ -176,6 +181,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     input: msgspec.Raw = NOTHING
     deadline: datetime | None = None
     root: Branch = Branch()
+    active: tuple[tuple[NodeShape, Branch], ...] = ()
     blocked: DefectRecorded | None = None
     generations: Mapping[str, int] = {}
     done: tuple[str, ...] = ()
@@ -192,28 +198,21 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return Declaration(self.saga, self.version, self.graph_hash)
 
     @property
-    def active(self) -> tuple[tuple[NodeShape, Branch], ...]:
-        """The steps that are next, each with its branch; none after the last step."""
-        root, graph = self.root, self.graph
-        if not root.branches:
-            if root.position >= len(graph):
-                return ()
-            return ((graph[root.position], root),)
-        return tuple(active_in(graph, root))
+    def step(self) -> str | None:
+        """The name of the first step that is next; None after the last step."""
+        return self.active[0][0].name if self.active else None
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The names of the steps that are next."""
-        return tuple(shape.name for shape, _ in self.active)
-
-    @property
-    def step(self) -> str | None:
-        """The name of the first step that is next; None after the last step."""
-        return next(iter(self.steps), None)
+        return tuple([shape.name for shape, _ in self.active])
 
     def at(self, step: str) -> tuple[NodeShape, Branch]:
         """Return a step that is next, and its branch."""
-        return next(one for one in self.active if one[0].name == step)
+        for one in self.active:
+            if one[0].name == step:
+                return one
+        raise AssertionError(step)
 
     def branch(self, step: str) -> Branch:
         """Return the branch in which a step is next; `NO_BRANCH` if it isn't next."""
@@ -240,11 +239,11 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     def stuck_steps(self) -> tuple[str, ...]:
         """The steps that failed for good; later those whose compensation did so."""
         if not self.compensating:
-            return tuple(
-                shape.name
-                for shape, branch in self.active
-                if branch.failure is not None
-            )
+            stuck: list[str] = []
+            for shape, branch in self.active:
+                if branch.failure is not None:
+                    stuck.append(shape.name)
+            return tuple(stuck)
         return tuple(
             step for step in self.plan if self.compensation(step).failure is not None
         )
@@ -268,12 +267,10 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_open_pivot(self) -> bool:
         """Whether a pivot that has no compensation may have had an effect."""
-        return any(
-            shape.kind == "pivot"
-            and not shape.has_compensation
-            and may_have_happened(shape, branch)
-            for shape, branch in self.active
-        )
+        for shape, branch in self.active:
+            if shape.kind == "pivot" and not shape.has_compensation:
+                return may_have_happened(shape, branch)
+        return False
 
     @property
     def is_past_return(self) -> bool:
@@ -293,7 +290,24 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     def awaits(self, step: str) -> bool:
         """Return whether the saga still waits for the answer to a step's call."""
-        return self.status is SagaStatus.RUNNING and step in self.doubtful
+        if self.status is not _RUNNING:
+            return False
+        for shape, branch in self.active:
+            if shape.name == step:
+                return may_have_happened(shape, branch)
+        return False
+
+
+def with_root(progress: Progress, root: Branch, **changes: Any) -> Progress:
+    """Return the progress with another root, and other changes."""
+    graph = progress.graph
+    if root.branches:
+        active = tuple(active_in(graph, root))
+    elif root.position < len(graph):
+        active = ((graph[root.position], root),)
+    else:
+        active = ()
+    return replace(progress, root=root, active=active, **changes)
 
 
 def entered(graph: Graph, position: int) -> Branch:
@@ -315,6 +329,8 @@ def replaced(graph: Graph, root: Branch, step: str, branch: Branch | None) -> Br
         step: The step, which is next in some branch.
         branch: The branch after the change; None if the step is settled.
     """
+    if not root.branches:
+        return entered(graph, root.position + 1) if branch is None else branch
     changed = _replaced(graph, root, step, branch)
     if changed is None:
         raise AssertionError(step)

@@ -33,7 +33,7 @@ from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.machine._step_transitions import attempt_to_be_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from eventbraid.saga.definition._saga import Saga
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         RefusedSuccess,
         Success,
     )
-    from eventbraid.saga.machine._progress import Branch, Progress
+    from eventbraid.saga.machine._progress import Attempts, Branch, Progress
 
 _NOT_NEEDED = "it is not needed"
 
@@ -66,18 +66,21 @@ def proceed(draft: Draft[Any]) -> None:
         Outage: A ``skip_if`` raised an `OSError`.
     """
     advance(draft)
-    for step in draft.progress.steps:
-        is_running = draft.progress.status is SagaStatus.RUNNING
-        if not is_running or ends_in_compensation(draft.saga, draft.progress):
-            return
-        _retry(draft, step)
-
-
-def _retry(draft: Draft[Any], step: str) -> None:
-    """Record the start of a further attempt of a step, if it is due."""
-    attempts = draft.progress.branch(step).attempts
-    if not attempts.number or not _is_open(draft.progress.branch(step)):
+    progress = draft.progress
+    if progress.status is not SagaStatus.RUNNING:
         return
+    for shape, branch in progress.active:
+        if not branch.attempts.number or not _is_open(branch):
+            continue
+        if progress.stuck_steps and ends_in_compensation(draft.saga, progress):
+            return
+        _retry(draft, shape.name, branch.attempts)
+        if draft.progress.status is not SagaStatus.RUNNING:
+            return
+
+
+def _retry(draft: Draft[Any], step: str, attempts: Attempts) -> None:
+    """Record the start of a further attempt of a step, if it is due."""
     if compensate_if_overdue(draft, begin=True):
         return
     node = draft.saga.by_name[step]
@@ -101,7 +104,14 @@ def advance(draft: Draft[Any]) -> None:
         Defect: A ``skip_if`` raised; nothing is recorded.
         Outage: A ``skip_if`` raised an `OSError`; nothing is recorded.
     """
-    if end_group(draft) or not _has_unstarted(draft.progress):
+    active = draft.progress.active
+    has_failed, is_due = False, not active
+    for _, branch in active:
+        if branch.failure is not None:
+            has_failed = True
+        elif not branch.attempts.number and branch.answer is None:
+            is_due = True
+    if (has_failed and end_group(draft)) or not is_due:
         return
     if compensate_if_overdue(draft):
         return
@@ -126,46 +136,36 @@ def advance_if_possible(draft: Draft[Any]) -> None:
 def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
     """Return the records for the steps that are next and weren't attempted yet."""
     records: list[SagaEvent] = []
-    progress, needed = draft.progress, set[str]()
-    while (step := _next_to_examine(progress, needed)) is not None:
-        skip_if = draft.saga.by_name[step].skip_if
-        reason = None if skip_if is None else _skip_reason(draft, step, skip_if)
-        if reason is None:
-            needed.add(step)
-        else:
-            records.append(StepSkipped(step, reason))
-            progress = evolve(progress, records[-1])
-    if progress.step is None:
+    starts: dict[str, StepStarted | None] = {}
+    progress, by_name = draft.progress, draft.saga.by_name
+    examined = False
+    while not examined:
+        examined = True
+        for shape, branch in progress.active:
+            step = shape.name
+            is_attempted = branch.attempts.number or branch.answer is not None
+            if is_attempted or branch.failure is not None or step in starts:
+                continue
+            node = by_name[step]
+            reason = None
+            if node.skip_if is not None:
+                reason = _skip_reason(draft, step, node.skip_if)
+            if reason is not None:
+                records.append(StepSkipped(step, reason))
+                progress = evolve(progress, records[-1])
+                examined = False
+                break
+            starts[step] = StepStarted(step) if is_external(node) else None
+    if not progress.active:
         return [*records, SagaCompleted()]
-    starts = [
-        StepStarted(step)
-        for step in progress.steps
-        if step in needed and is_external(draft.saga.by_name[step])
-    ]
-    return [*records, *starts]
-
-
-def _next_to_examine(progress: Progress, needed: Container[str]) -> str | None:
-    """Return a step that is next, wasn't attempted, and may not be needed."""
-    for shape, branch in progress.active:
-        if _is_unstarted(branch) and shape.name not in needed:
-            return shape.name
-    return None
+    records += [start for start in starts.values() if start is not None]
+    return records
 
 
 def _is_open(branch: Branch) -> bool:
     """Return whether a further attempt of the branch's step may be made."""
     is_waiting = branch.attempts.in_flight or branch.answer is not None
     return not is_waiting and branch.failure is None
-
-
-def _is_unstarted(branch: Branch) -> bool:
-    return not branch.attempts.number and _is_open(branch)
-
-
-def _has_unstarted(progress: Progress) -> bool:
-    active = progress.active
-    return not active or any(_is_unstarted(branch) for _, branch in active)
 
 
 def ends_in_compensation(saga: Saga[Any], progress: Progress) -> bool:
@@ -175,13 +175,12 @@ def ends_in_compensation(saga: Saga[Any], progress: Progress) -> bool:
     """
     if saga.is_settled_at(progress.root.position) or progress.has_open_pivot:
         return False
-    return any(
-        branch.failure is not None
+    for shape, branch in progress.active:
         # A step whose call ends the process waits for a person.
-        and not branch.attempts.crashes
-        and saga.by_name[shape.name].kind is not StepKind.RETRIABLE
-        for shape, branch in progress.active
-    )
+        is_failure = branch.failure is not None and not branch.attempts.crashes
+        if is_failure and saga.by_name[shape.name].kind is not StepKind.RETRIABLE:
+            return True
+    return False
 
 
 def end_group(draft: Draft[Any]) -> bool:

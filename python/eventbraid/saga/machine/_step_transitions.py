@@ -20,6 +20,7 @@ from eventbraid.saga.machine._progress import (
     SagaStatus,
     may_have_happened,
     replaced,
+    with_root,
 )
 from eventbraid.saga.machine._transition_checks import (
     refuse,
@@ -65,9 +66,9 @@ def after_step_succeeded(progress: Progress, event: StepSucceeded) -> Progress:
     require_attempt(
         progress, event, event.attempt, attempt_to_be_settled(shape, branch)
     )
-    return replace(
+    return with_root(
         progress,
-        root=replaced(progress.graph, progress.root, event.step, None),
+        replaced(progress.graph, progress.root, event.step, None),
         failure=None,
         done=(*progress.done, event.step),
         results={**progress.results, event.step: event.result},
@@ -198,7 +199,7 @@ def attempt_to_be_settled(shape: NodeShape, branch: Branch) -> int:
 def _settled(progress: Progress, step: str) -> Progress:
     """Advance the branch of a step past the step."""
     root = replaced(progress.graph, progress.root, step, None)
-    return replace(progress, root=root, failure=None)
+    return with_root(progress, root, failure=None)
 
 
 def _failed(
@@ -211,7 +212,8 @@ def _failed(
     is_final: bool,
 ) -> Progress:
     failed = Branch(branch.position, attempts, failure=failure if is_final else None)
-    return replace(_with(progress, step, failed), failure=failure)
+    root = replaced(progress.graph, progress.root, step, failed)
+    return with_root(progress, root, failure=failure)
 
 
 def _with_attempts(
@@ -222,5 +224,4 @@ def _with_attempts(
 
 
 def _with(progress: Progress, step: str, branch: Branch) -> Progress:
-    root = replaced(progress.graph, progress.root, step, branch)
-    return replace(progress, root=root)
+    return with_root(progress, replaced(progress.graph, progress.root, step, branch))

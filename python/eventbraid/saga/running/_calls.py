@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -100,7 +99,7 @@ class Calls:
 
     def __init__(self) -> None:
         """Begin without running calls."""
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, int] = {}
         self._alone: str | None = None
         self._changed = anyio.Event()
         _process.add(self)
@@ -115,14 +114,14 @@ class Calls:
             # whether the others have running calls. So if both happen at the same
             # moment, at least one of the two coordinators sees what the other has
             # written. Then this call withdraws, or the holder waits.
-            self._running[saga_id] += 1
+            self._running[saga_id] = self._running.get(saga_id, 0) + 1
             if _process.holder is None:
                 return
             self._discard(saga_id)
             if not await self._wait_for_holder():
                 # The holder's call takes too long, so this call begins. The holder's
                 # call is then no longer alone.
-                self._running[saga_id] += 1
+                self._running[saga_id] = self._running.get(saga_id, 0) + 1
                 return
 
     def end(self, saga_id: str) -> None:
@@ -182,7 +181,7 @@ class Calls:
 
     def resume(self, saga_id: str) -> None:
         """Count a call as running again after its wait for another saga."""
-        self._running[saga_id] += 1
+        self._running[saga_id] = self._running.get(saga_id, 0) + 1
 
     def _discard(self, saga_id: str) -> None:
         """Count the end of one of a saga's calls, if any is running."""
