@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.saga import parallel, sequence
+from eventbraid.saga import parallel, sequence, when
 from tests.saga_kit import (
     QUICK,
     Crash,
@@ -33,6 +33,8 @@ from tests.saga_kit import (
 SAGA = "saga-1"
 BEHAVIOURS = ["ok", "ok", "ok", "ok", "lose", "drop", "decline"]
 LIVES = 4
+MANY = 2 * LIVES
+"""More crashes than there are: no step is taken for the cause of all of them."""
 LIMIT = 100
 
 
@@ -48,13 +50,24 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Line:
-    nodes: tuple[Leaf | Line | Group, ...]
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
 class Group:
-    branches: tuple[Leaf | Line | Group, ...]
+    branches: tuple[Node, ...]
 
+
+@dataclass(frozen=True)
+class Fork:
+    """A choice, whose condition is true or false."""
+
+    condition: bool
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+
+
+Node = Leaf | Line | Group | Fork
 
 leaves = st.builds(
     Leaf,
@@ -68,6 +81,12 @@ nodes = st.recursive(
     lambda inner: st.one_of(
         st.builds(Line, st.lists(inner, min_size=1, max_size=3).map(tuple)),
         st.builds(Group, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(
+            Fork,
+            st.booleans(),
+            st.lists(inner, min_size=1, max_size=2).map(tuple),
+            st.lists(inner, max_size=2).map(tuple),
+        ),
     ),
     max_leaves=9,
 )
@@ -96,10 +115,12 @@ class SlowReceiver(Receiver):
 class Built:
     """The saga of a shape, its receiver, and the order of its steps."""
 
-    def __init__(self, shape: Leaf | Line | Group, *, fails_at_the_end: bool) -> None:
+    def __init__(self, shape: Node, *, fails_at_the_end: bool) -> None:
         self.receiver = SlowReceiver()
         self.external: list[str] = []
         self.local: list[str] = []
+        self.unused: list[str] = []
+        self.choices = 0
         self.before: set[tuple[str, str]] = set()
         node, names = self._node(shape)
         nodes = [node]
@@ -112,10 +133,11 @@ class Built:
     def _node(self, shape):
         """Return a node and the names of its steps."""
         if isinstance(shape, Leaf):
-            name = f"s{len(self.external) + len(self.local)}"
+            count = len(self.external) + len(self.local) + len(self.unused)
+            name = f"s{count}"
             if shape.local:
                 self.local.append(name)
-                return inside(name), [name]
+                return inside(name, maximum_crashes=MANY), [name]
             self.external.append(name)
             self.receiver.slowness[name] = shape.slowness
             self.receiver.plan[name] = [*shape.behaviours, "ok"]
@@ -125,9 +147,12 @@ class Built:
                 name,
                 record=None,
                 compensation_retry=QUICK,
+                maximum_crashes=MANY,
                 timeout=timedelta(seconds=30),
             )
             return step, [name]
+        if isinstance(shape, Fork):
+            return self._fork(shape)
         built = [self._node(one) for one in _parts(shape)]
         names = [name for _, inner in built for name in inner]
         if isinstance(shape, Group):
@@ -136,6 +161,25 @@ class Built:
             for _, later in built[i + 1 :]:
                 self.before |= {(one, other) for one in earlier for other in later}
         return sequence(*(node for node, _ in built)), names
+
+    def _fork(self, shape):
+        chosen = Line(shape.then if shape.condition else shape.otherwise)
+        other = Line(shape.otherwise if shape.condition else shape.then)
+        node, names = self._node(chosen) if chosen.nodes else (None, [])
+        kept = len(self.external), len(self.local)
+        unused, _ = self._node(other) if other.nodes else (None, [])
+        # These steps are declared, but never executed.
+        self.unused += self.external[kept[0] :] + self.local[kept[1] :]
+        del self.external[kept[0] :], self.local[kept[1] :]
+        yes, no = (node, unused) if shape.condition else (unused, node)
+        self.choices += 1
+        choice = when(
+            f"choice {self.choices}",
+            lambda _: shape.condition,
+            then=[] if yes is None else [yes],
+            otherwise=[] if no is None else [no],
+        )
+        return choice, names
 
 
 def _parts(shape):

@@ -121,8 +121,26 @@ def test_each_record_is_told(store):
     assert timeline.failure == "cancelled: x"
 
 
+def test_a_choice_is_told(store):
+    choice = eb.saga.when("big", lambda state: state > 0, then=[SAGA.steps[0]])
+    saga = eb.Saga("choosing", int, steps=[choice])
+    record(
+        store,
+        e.SagaStarted(
+            saga.name, 1, saga.graph_hash, saga.graph, saga.state_codec.encode(0)
+        ),
+        e.BranchChosen("big", condition=False),
+        e.SagaCompleted(),
+    )
+    entries = eb.saga.read_timeline(store, "saga-1").entries
+    assert [(one.what, one.detail) for one in entries][1:] == [
+        ("chosen", "big: no"),
+        ("saga completed", ""),
+    ]
+
+
 def test_no_kind_of_record_is_left_out():
-    told = {type(event) for event, _, _ in STORY} | {e.SagaCompleted}
+    told = {type(event) for event, _, _ in STORY} | {e.SagaCompleted, e.BranchChosen}
     assert told == set(get_args(e.SagaEvent))
 
 

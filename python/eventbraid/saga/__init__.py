@@ -14,11 +14,13 @@ from eventbraid.saga.definition._context import (
 )
 from eventbraid.saga.definition._default_defects import DEFECTS
 from eventbraid.saga.definition._group import (
+    Choice,
     ParallelGroup,
     SagaNode,
     StepSequence,
     parallel,
     sequence,
+    when,
 )
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import LocalStep, Step
@@ -30,6 +32,7 @@ from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 
 __all__ = [
     "DEFECTS",
+    "Choice",
     "CompensationOrder",
     "LocalStep",
     "ParallelGroup",
@@ -57,4 +60,5 @@ __all__ = [
     "read_timeline",
     "sequence",
     "step",
+    "when",
 ]

@@ -24,6 +24,7 @@ Where: TypeAlias = Literal[
     "ask",
     "command",
     "compensation",
+    "condition",
     "otherwise",
     "record",
     "skip_if",

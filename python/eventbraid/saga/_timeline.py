@@ -9,6 +9,7 @@ from eventbraid.errors import SagaNotFound
 from eventbraid.event import decode_event
 from eventbraid.saga.definition._graph import steps_of
 from eventbraid.saga.machine._events import (
+    BranchChosen,
     CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
@@ -194,6 +195,8 @@ def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - 
             return f"unknown ({why})", _because(code, message, retry_at)
         case StepSkipped(reason=reason):
             return "skipped", reason
+        case BranchChosen(choice=choice, condition=condition):
+            return "chosen", f"{choice}: {'yes' if condition else 'no'}"
         case StepGivenUp():
             return "given up", "another command took its place"
         case StepAnsweredLate():

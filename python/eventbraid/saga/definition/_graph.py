@@ -15,12 +15,13 @@ class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The recorded part of a node's declaration: the part on which decisions depend.
 
     Attributes:
-        name: The step's name; empty for a parallel group.
-        kind: The value of the step's `StepKind`; ``"parallel"`` for a group.
+        name: The name of the step or the choice; empty for a parallel group.
+        kind: The value of the step's `StepKind`, ``"parallel"`` or ``"when"``.
         local: Whether it is a local step.
         has_compensation: Whether the step has a compensation.
         replaceable: Whether another command replaces the step if it fails for good.
-        branches: The branches of a group, each of them a sequence; empty for a step.
+        branches: The branches of a group, each of them a sequence; for a choice, the
+            sequence if its condition is true, and the other one; empty for a step.
     """
 
     name: str
@@ -43,10 +44,11 @@ class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
 Graph: TypeAlias = tuple[NodeShape, ...]
 
 PARALLEL = "parallel"
+WHEN = "when"
 
 
 def steps_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:
-    """Return all steps of a graph: a sequence in its order, a group by its branches."""
+    """Return all steps of a graph: a sequence in its order, a group by branches."""
     for shape in graph:
         if not shape.branches:
             yield shape
@@ -91,7 +93,16 @@ def names_of(graph: Sequence[NodeShape], only: Collection[str] | None = None) ->
     for shape in graph:
         if shape.branches:
             branches = " | ".join(names_of(branch, only) for branch in shape.branches)
-            names.append(f"parallel({branches})")
+            names.append(f"{shape.name or PARALLEL}({branches})")
         elif only is None or shape.name in only:
             names.append(shape.name)
     return ", ".join(names)
+
+
+def choices_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:
+    """Return all choices of a graph."""
+    for shape in graph:
+        if shape.kind == WHEN:
+            yield shape
+        for branch in shape.branches:
+            yield from choices_of(branch)

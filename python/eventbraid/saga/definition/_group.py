@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 from eventbraid.errors import InvalidSaga
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._step_base import SagaStep
+from eventbraid.saga.definition._step_checks import require_synchronous
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 S = TypeVar("S")
 
@@ -50,7 +51,30 @@ class ParallelGroup(Generic[S]):
     branches: tuple[StepSequence[S], ...]
 
 
-SagaNode: TypeAlias = "SagaStep[S] | ParallelGroup[S] | StepSequence[S]"
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[S]):
+    """One of two sequences, by the saga's state; built by `when`.
+
+    Attributes:
+        name: The name by which the records refer to the choice.
+        condition: Returns whether ``then`` is executed.
+        then: The sequence if the condition is true.
+        otherwise: The sequence if it is false.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> eb.saga.when("is open", lambda state: state.is_open, then=[close]).name
+        'is open'
+    """
+
+    name: str
+    condition: Callable[[S], bool]
+    then: StepSequence[S]
+    otherwise: StepSequence[S]
+
+
+SagaNode: TypeAlias = "SagaStep[S] | ParallelGroup[S] | Choice[S] | StepSequence[S]"
 """A part of a saga: a step, or a group of steps."""
 
 
@@ -72,12 +96,7 @@ def sequence(*nodes: SagaNode[S]) -> StepSequence[S]:
     """
     if not nodes:
         raise InvalidSaga("a sequence has no steps; give it at least one")
-    for node in nodes:
-        if not isinstance(node, SagaStep | ParallelGroup | StepSequence):
-            raise InvalidSaga(
-                f"{shown(node)} is not a step; build it with step() or local_step()"
-            )
-    return StepSequence(tuple(_without_nesting(nodes)))
+    return _sequence(nodes)
 
 
 def parallel(*branches: SagaNode[S]) -> ParallelGroup[S]:
@@ -112,6 +131,46 @@ def parallel(*branches: SagaNode[S]) -> ParallelGroup[S]:
     return ParallelGroup(tuple(_as_sequence(branch) for branch in branches))
 
 
+def when(
+    name: str,
+    condition: Callable[[S], bool],
+    /,
+    *,
+    then: Sequence[SagaNode[S]] = (),
+    otherwise: Sequence[SagaNode[S]] = (),
+) -> Choice[S]:
+    """Return a choice between two sequences, by the saga's state.
+
+    The choice is made when the saga reaches it, and is recorded. So a later change of
+    the state or of the condition has no effect on it.
+
+    Args:
+        name: The name of the choice; different from the names of the saga's steps.
+        condition: Returns whether ``then`` is executed, from the saga's state. It must
+            have no effect and read no clock.
+        then: The steps and groups if the condition is true.
+        otherwise: The steps and groups if it is false.
+
+    Raises:
+        InvalidSaga: The name isn't text, or there are no steps at all.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> eb.saga.when("is open", lambda state: state.is_open, then=[close]).name
+        'is open'
+    """
+    text = cast("object", name)
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise InvalidSaga(f"the name of a choice is printable text, not {shown(text)}")
+    if not then and not otherwise:
+        raise InvalidSaga(
+            f"choice {name!r} has no steps; give it at least one by then= or otherwise="
+        )
+    require_synchronous(name, condition=condition)
+    return Choice(name, condition, _sequence(tuple(then)), _sequence(tuple(otherwise)))
+
+
 def nodes_of(nodes: tuple[SagaNode[S], ...]) -> tuple[SagaNode[S], ...]:
     """Return nodes without sequences in sequences, which have the same meaning."""
     return tuple(_without_nesting(nodes))
@@ -124,10 +183,39 @@ def steps_of_nodes(nodes: tuple[SagaNode[S], ...]) -> Iterator[SagaStep[S]]:
             case ParallelGroup(branches):
                 for branch in branches:
                     yield from steps_of_nodes(branch.nodes)
+            case Choice(then=then, otherwise=otherwise):
+                yield from steps_of_nodes(then.nodes)
+                yield from steps_of_nodes(otherwise.nodes)
             case StepSequence(inner):
                 yield from steps_of_nodes(inner)
             case _:
                 yield node
+
+
+def choices_of_nodes(nodes: tuple[SagaNode[S], ...]) -> Iterator[Choice[S]]:
+    """Return all choices of a saga."""
+    for node in nodes:
+        match node:
+            case ParallelGroup(branches):
+                for branch in branches:
+                    yield from choices_of_nodes(branch.nodes)
+            case Choice(then=then, otherwise=otherwise):
+                yield node
+                yield from choices_of_nodes(then.nodes)
+                yield from choices_of_nodes(otherwise.nodes)
+            case StepSequence(inner):
+                yield from choices_of_nodes(inner)
+            case _:
+                continue
+
+
+def _sequence(nodes: tuple[SagaNode[S], ...]) -> StepSequence[S]:
+    for node in nodes:
+        if not isinstance(node, SagaStep | ParallelGroup | Choice | StepSequence):
+            raise InvalidSaga(
+                f"{shown(node)} is not a step; build it with step() or local_step()"
+            )
+    return StepSequence(tuple(_without_nesting(nodes)))
 
 
 def _without_nesting(nodes: tuple[SagaNode[S], ...]) -> Iterator[SagaNode[S]]:

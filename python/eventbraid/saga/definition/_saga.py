@@ -11,13 +11,17 @@ from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._default_defects import DEFECTS, check_defects
 from eventbraid.saga.definition._graph import (
     PARALLEL,
+    WHEN,
     Graph,
     NodeShape,
     graph_hash,
 )
 from eventbraid.saga.definition._group import (
+    Choice,
     ParallelGroup,
     SagaNode,
+    StepSequence,
+    choices_of_nodes,
     nodes_of,
     steps_of_nodes,
 )
@@ -54,6 +58,7 @@ class Saga(Generic[S]):
             back none of the others. ``"strict"``: the others wait for it.
         nodes: The steps and groups in their order.
         steps: All steps: a sequence in its order, a group by its branches.
+        conditions: The conditions of its choices, by their names.
         graph: The recorded part of the nodes.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
 
@@ -78,6 +83,7 @@ class Saga(Generic[S]):
         "_settled_from",
         "by_name",
         "compensation_order",
+        "conditions",
         "deadline",
         "defects",
         "graph",
@@ -135,6 +141,7 @@ class Saga(Generic[S]):
         self.nodes = nodes
         self.steps: tuple[SagaStep[S], ...] = tuple(steps_of_nodes(nodes))
         self.by_name: dict[str, SagaStep[S]] = {node.name: node for node in self.steps}
+        self.conditions = {one.name: one.condition for one in choices_of_nodes(nodes)}
         self.graph = _graph(nodes)
         self.graph_hash = graph_hash(name, self.graph)
         self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
@@ -183,6 +190,9 @@ def _shape(node: SagaNode[S]) -> NodeShape:
             PARALLEL,
             branches=tuple(_graph(branch.nodes) for branch in node.branches),
         )
+    if isinstance(node, Choice):
+        both = (_graph(node.then.nodes), _graph(node.otherwise.nodes))
+        return NodeShape(node.name, WHEN, branches=both)
     step = cast("SagaStep[S]", node)
     return NodeShape(
         step.name,
@@ -198,8 +208,13 @@ def _paths(
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Return the place of each step: a node's number, a branch's number, and so on."""
     for i, node in enumerate(nodes):
+        branches: tuple[StepSequence[S], ...] = ()
         if isinstance(node, ParallelGroup):
-            for j, branch in enumerate(node.branches):
+            branches = node.branches
+        elif isinstance(node, Choice):
+            branches = (node.then, node.otherwise)
+        if branches:
+            for j, branch in enumerate(branches):
                 yield from _paths(branch.nodes, (*prefix, i, j))
         else:
             yield cast("SagaStep[S]", node).name, (*prefix, i)
@@ -260,7 +275,8 @@ def _checked_nodes(name: str, steps: Sequence[SagaNode[S]]) -> tuple[SagaNode[S]
     all_steps = tuple(steps_of_nodes(nodes))
     for step in all_steps:
         _check_step(name, step)
-    _check_names(name, all_steps)
+    choices = tuple(choices_of_nodes(nodes))
+    _check_names(name, [*(one.name for one in all_steps), *(c.name for c in choices)])
     _check_groups(name, nodes)
     _check_order(name, all_steps)
     return nodes
@@ -285,7 +301,7 @@ def _check_step(name: str, node: SagaStep[S]) -> None:
 def _check_groups(name: str, nodes: Sequence[SagaNode[S]]) -> None:
     """Refuse a pivot in a group: the other branches could still fail after it."""
     for node in nodes:
-        if not isinstance(node, ParallelGroup):
+        if not isinstance(node, ParallelGroup | Choice):
             continue
         inner = tuple(steps_of_nodes((node,)))
         fatal = next((step for step in inner if _may_compensate_saga(step)), None)
@@ -296,14 +312,13 @@ def _check_groups(name: str, nodes: Sequence[SagaNode[S]]) -> None:
             if is_final:
                 raise InvalidSaga(
                     f"saga {name!r}: step {step.name!r} is {step.kind.value}, "
-                    "but is in a parallel group in which another branch may fail after "
-                    "it; put it after the group",
+                    "but is in a group or a choice with steps that may fail after it; "
+                    "put it after that",
                     step=step.name,
                 )
 
 
-def _check_names(name: str, steps: Sequence[SagaStep[S]]) -> None:
-    names = [node.name for node in steps]
+def _check_names(name: str, names: Sequence[str]) -> None:
     for step in names:
         if names.count(step) > 1:
             raise InvalidSaga(

@@ -125,6 +125,19 @@ class StepSkipped(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+@register_event("saga.branch_chosen")
+class BranchChosen(msgspec.Struct, frozen=True, gc=False):
+    """The saga has reached a choice.
+
+    Attributes:
+        choice: The name of the choice.
+        condition: Whether its condition was true.
+    """
+
+    choice: str
+    condition: bool
+
+
 @register_event("saga.step_given_up")
 class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
     """The step failed for good and another command replaced it; the saga continues."""
@@ -336,6 +349,7 @@ SagaEvent: TypeAlias = (
     | StepFailed
     | StepUnknown
     | StepSkipped
+    | BranchChosen
     | StepGivenUp
     | StepAnsweredLate
     | CompensationStarted

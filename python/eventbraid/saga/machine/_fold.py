@@ -24,6 +24,7 @@ from eventbraid.saga.machine._compensation_transitions import (
     skipped_compensation,
 )
 from eventbraid.saga.machine._events import (
+    BranchChosen,
     CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
@@ -46,6 +47,7 @@ from eventbraid.saga.machine._events import (
 )
 from eventbraid.saga.machine._progress import Progress, SagaStatus, entered, with_root
 from eventbraid.saga.machine._step_transitions import (
+    after_branch_chosen,
     after_defect_of_step,
     after_saga_completed,
     after_step_answered_late,
@@ -219,6 +221,7 @@ _TRANSITIONS: dict[type[SagaEvent], tuple[tuple[SagaStatus, ...], _Transition]] 
     StepFailed: _from(_RUNNING, to=after_step_failed),
     StepUnknown: _from(_RUNNING, to=after_step_unknown),
     StepSkipped: _from(_RUNNING, to=after_step_skipped),
+    BranchChosen: _from(_RUNNING, to=after_branch_chosen),
     StepGivenUp: _from(_RUNNING, to=after_step_given_up),
     StepAnsweredLate: _from(*_STARTED, to=after_step_answered_late),
     CompensationStarted: _from(_RUNNING, _STUCK, to=after_compensation_started),

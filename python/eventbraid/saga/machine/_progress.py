@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from eventbraid.saga.definition._context import Doubt
 from eventbraid.saga.definition._declaration import Declaration
-from eventbraid.saga.definition._graph import Graph, NodeShape, steps_of
+from eventbraid.saga.definition._graph import PARALLEL, WHEN, Graph, NodeShape, steps_of
 from eventbraid.saga.machine._events import NOTHING, DefectRecorded
 
 
@@ -112,7 +112,9 @@ class Branch(msgspec.Struct, frozen=True, gc=False):
         answer: The result of that step, as JSON, if the receiver has answered but a
             defect prevented the record of the success.
         failure: The reason why that step failed for good; None if it hasn't.
-        branches: The branches of the next node, if it is a group.
+        branches: The branches of the next node, if it is a group; the branch of the
+            chosen sequence, if it is a choice that was made.
+        chosen: The index of that sequence in the graph; None before the choice.
     """
 
     position: int = 0
@@ -120,6 +122,7 @@ class Branch(msgspec.Struct, frozen=True, gc=False):
     answer: msgspec.Raw | None = None
     failure: str | None = None
     branches: tuple[Branch, ...] = ()
+    chosen: int | None = None
 
 
 NO_BRANCH = Branch(-1)
@@ -160,6 +163,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         root: The branch of the whole graph.
         active: The steps that are next, each with its branch; none after the last step.
             They follow from the root, and are kept because each decision needs them.
+        choices: The choices that are next.
         blocked: The record of the defect that blocks the saga; None if there is none.
         generations: The generations of the steps' idempotency keys, without those that
             are 1.
@@ -182,6 +186,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     deadline: datetime | None = None
     root: Branch = Branch()
     active: tuple[tuple[NodeShape, Branch], ...] = ()
+    choices: tuple[str, ...] = ()
     blocked: DefectRecorded | None = None
     generations: Mapping[str, int] = {}
     done: tuple[str, ...] = ()
@@ -301,20 +306,26 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 def with_root(progress: Progress, root: Branch, **changes: Any) -> Progress:
     """Return the progress with another root, and other changes."""
     graph = progress.graph
-    if root.branches:
-        active = tuple(active_in(graph, root))
-    elif root.position < len(graph):
-        active = ((graph[root.position], root),)
-    else:
-        active = ()
-    return replace(progress, root=root, active=active, **changes)
+    if root.position >= len(graph):
+        return replace(progress, root=root, active=(), choices=(), **changes)
+    shape = graph[root.position]
+    if not shape.branches:
+        active = ((shape, root),)
+        return replace(progress, root=root, active=active, choices=(), **changes)
+    return replace(
+        progress,
+        root=root,
+        active=tuple(active_in(graph, root)),
+        choices=tuple(choices_in(graph, root)),
+        **changes,
+    )
 
 
 def entered(graph: Graph, position: int) -> Branch:
     """Return a branch at a node of a sequence, with the branches of a group."""
     if position < len(graph):
         shape = graph[position]
-        if shape.branches:
+        if shape.kind == PARALLEL:
             inner = tuple(entered(sequence, 0) for sequence in shape.branches)
             return Branch(position, branches=inner)
     return Branch(position)
@@ -329,7 +340,7 @@ def replaced(graph: Graph, root: Branch, step: str, branch: Branch | None) -> Br
         step: The step, which is next in some branch.
         branch: The branch after the change; None if the step is settled.
     """
-    if not root.branches:
+    if not graph[root.position].branches:
         return entered(graph, root.position + 1) if branch is None else branch
     changed = _replaced(graph, root, step, branch)
     if changed is None:
@@ -338,27 +349,81 @@ def replaced(graph: Graph, root: Branch, step: str, branch: Branch | None) -> Br
 
 
 def _replaced(
-    graph: Graph, root: Branch, step: str, branch: Branch | None
+    graph: Graph, root: Branch, name: str, branch: Branch | None
 ) -> Branch | None:
     if root.position >= len(graph):
         return None
     shape = graph[root.position]
-    if not shape.branches:
-        if shape.name != step:
+    if shape.name == name:
+        changed = branch
+    else:
+        changed = _replaced_within(shape, root, name, branch)
+        if changed is None:
             return None
-        return entered(graph, root.position + 1) if branch is None else branch
-    for i, sequence in enumerate(shape.branches):
-        changed = _replaced(sequence, root.branches[i], step, branch)
+    if changed is None or (shape.branches and _has_ended(shape, changed)):
+        return entered(graph, root.position + 1)
+    return changed
+
+
+def _replaced_within(
+    shape: NodeShape, root: Branch, name: str, branch: Branch | None
+) -> Branch | None:
+    """Return the branch of a group or a choice after a change inside of it."""
+    for i, sequence in enumerate(sequences_of(shape, root)):
+        changed = _replaced(sequence, root.branches[i], name, branch)
         if changed is not None:
             inner = (*root.branches[:i], changed, *root.branches[i + 1 :])
-            if all(map(_has_ended, shape.branches, inner)):
-                return entered(graph, root.position + 1)
-            return Branch(root.position, branches=inner)
+            return Branch(root.position, branches=inner, chosen=root.chosen)
     return None
 
 
-def _has_ended(graph: Graph, branch: Branch) -> bool:
-    return branch.position >= len(graph)
+def _has_ended(shape: NodeShape, branch: Branch) -> bool:
+    """Return whether all branches of a group, or the chosen sequence, have ended."""
+    sequences = sequences_of(shape, branch)
+    return bool(sequences) and all(
+        inner.position >= len(sequence)
+        for sequence, inner in zip(sequences, branch.branches, strict=True)
+    )
+
+
+def sequences_of(shape: NodeShape, branch: Branch) -> tuple[Graph, ...]:
+    """Return the sequences of a group; of a choice, the chosen one, if any."""
+    if shape.kind != WHEN:
+        return shape.branches
+    return () if branch.chosen is None else (shape.branches[branch.chosen],)
+
+
+def chose(graph: Graph, root: Branch, choice: str, chosen: int) -> Branch:
+    """Return the root after a choice that is next was made."""
+    shape, branch = next(
+        one for one in _waiting_choices(graph, root) if one[0].name == choice
+    )
+    inner = entered(shape.branches[chosen], 0)
+    made = Branch(branch.position, branches=(inner,), chosen=chosen)
+    changed = _replaced(graph, root, choice, made)
+    if changed is None:
+        raise AssertionError(choice)
+    return changed
+
+
+def choices_in(graph: Graph, branch: Branch) -> Iterator[str]:
+    """Return the names of the choices that are next in a branch and its branches."""
+    for shape, _ in _waiting_choices(graph, branch):
+        yield shape.name
+
+
+def _waiting_choices(
+    graph: Graph, branch: Branch
+) -> Iterator[tuple[NodeShape, Branch]]:
+    if branch.position >= len(graph):
+        return
+    shape = graph[branch.position]
+    if shape.kind == WHEN and branch.chosen is None:
+        yield shape, branch
+    for sequence, inner in zip(
+        sequences_of(shape, branch), branch.branches, strict=True
+    ):
+        yield from _waiting_choices(sequence, inner)
 
 
 def active_in(graph: Graph, branch: Branch) -> Iterator[tuple[NodeShape, Branch]]:
@@ -368,9 +433,11 @@ def active_in(graph: Graph, branch: Branch) -> Iterator[tuple[NodeShape, Branch]
     shape = graph[branch.position]
     if not shape.branches:
         yield shape, branch
-    else:
-        for sequence, inner in zip(shape.branches, branch.branches, strict=True):
-            yield from active_in(sequence, inner)
+        return
+    for sequence, inner in zip(
+        sequences_of(shape, branch), branch.branches, strict=True
+    ):
+        yield from active_in(sequence, inner)
 
 
 def may_have_happened(shape: NodeShape, branch: Branch) -> bool:

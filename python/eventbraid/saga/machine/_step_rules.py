@@ -18,6 +18,7 @@ from eventbraid.saga.machine._crashes import (
 from eventbraid.saga.machine._deadline_rules import compensate_if_overdue, is_overdue
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (
+    BranchChosen,
     SagaCompleted,
     SagaStuck,
     StepAnsweredLate,
@@ -105,7 +106,7 @@ def advance(draft: Draft[Any]) -> None:
         Outage: A ``skip_if`` raised an `OSError`; nothing is recorded.
     """
     active = draft.progress.active
-    has_failed, is_due = False, not active
+    has_failed, is_due = False, not active or bool(draft.progress.choices)
     for _, branch in active:
         if branch.failure is not None:
             has_failed = True
@@ -141,6 +142,10 @@ def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
     examined = False
     while not examined:
         examined = True
+        for choice in progress.choices:
+            records.append(BranchChosen(choice, _condition(draft, choice)))
+            progress = evolve(progress, records[-1])
+            examined = False
         for shape, branch in progress.active:
             step = shape.name
             is_attempted = branch.attempts.number or branch.answer is not None
@@ -156,10 +161,25 @@ def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
                 examined = False
                 break
             starts[step] = StepStarted(step) if is_external(node) else None
-    if not progress.active:
+    if not progress.active and not progress.choices:
         return [*records, SagaCompleted()]
     records += [start for start in starts.values() if start is not None]
     return records
+
+
+def _condition(draft: Draft[Any], choice: str) -> bool:
+    """Return whether the condition of a choice is true."""
+    try:
+        found: object = draft.saga.conditions[choice](draft.data.read())
+    except BaseException as error:
+        raise trouble_of(choice, "condition", error) from error
+    if isinstance(found, bool):
+        return found
+    wrong = TypeError(
+        f"the condition of choice {choice!r} returned {shown(found)}; expected True "
+        "or False"
+    )
+    raise Defect(choice, "condition", wrong)
 
 
 def _is_open(branch: Branch) -> bool:

@@ -18,6 +18,7 @@ from eventbraid.saga.machine._progress import (
     Branch,
     Progress,
     SagaStatus,
+    chose,
     may_have_happened,
     replaced,
     with_root,
@@ -32,6 +33,7 @@ from eventbraid.saga.machine._transition_checks import (
 if TYPE_CHECKING:
     from eventbraid.saga.definition._graph import NodeShape
     from eventbraid.saga.machine._events import (
+        BranchChosen,
         DefectRecorded,
         RetriedByHand,
         SagaCompleted,
@@ -121,6 +123,15 @@ def after_step_skipped(progress: Progress, event: StepSkipped) -> Progress:
     return _settled(progress, event.step)
 
 
+def after_branch_chosen(progress: Progress, event: BranchChosen) -> Progress:
+    """Continue with the chosen sequence of a choice."""
+    if event.choice not in progress.choices:
+        refuse(progress, event, f"the choice {event.choice!r} isn't next")
+    chosen = 0 if event.condition else 1
+    root = chose(progress.graph, progress.root, event.choice, chosen)
+    return with_root(progress, root)
+
+
 def after_step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
     """Settle a step that failed for good and was replaced by another command."""
     shape, branch = require_next(progress, event, event.step)
@@ -177,8 +188,9 @@ def skipped_step(progress: Progress, step: str) -> Progress:
 
 def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
     """End the saga after its last step."""
-    if progress.step is not None:
-        refuse(progress, event, f"step {progress.step!r} isn't settled")
+    unsettled = (*progress.steps, *progress.choices)
+    if unsettled:
+        refuse(progress, event, f"step {unsettled[0]!r} isn't settled")
     return replace(progress, status=SagaStatus.COMPLETED)
 
 

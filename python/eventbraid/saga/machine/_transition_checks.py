@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from eventbraid.errors import InvalidTransition
-from eventbraid.saga.definition._graph import steps_of
+from eventbraid.saga.definition._graph import choices_of, steps_of
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._graph import NodeShape
@@ -25,8 +25,10 @@ def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
 
 
 def require_known(progress: Progress, event: SagaEvent, step: str) -> None:
-    """Refuse a record about a step that the graph doesn't have."""
-    if all(shape.name != step for shape in steps_of(progress.graph)):
+    """Refuse a record about a step or a choice that the graph doesn't have."""
+    names = {shape.name for shape in steps_of(progress.graph)}
+    names |= {shape.name for shape in choices_of(progress.graph)}
+    if step not in names:
         refuse(progress, event, f"it has no step {step!r}")
 
 
