@@ -68,6 +68,16 @@ def note(what: str, *, unless: str = ""):
     return make
 
 
+def note_step(before: str = "", *, unless: str = ""):
+    """Make commands that note the name of the step, which may be that of an item's."""
+
+    def make(context, *_):
+        what = f"{before}{context.step}"
+        return Note(ledger=ledger_of(context.saga_id), what=what, unless=unless)
+
+    return make
+
+
 class Declined(Exception):
     """The receiver said no: nothing happened."""
 
@@ -177,13 +187,13 @@ def outside(receiver: Receiver, name: str, **options):
     options.setdefault("retry", QUICK)
     options.setdefault("refusals", (Declined,))
     crashes = options.setdefault("maximum_crashes", MAXIMUM_CRASHES)
-    options.setdefault("record", note(name))
+    options.setdefault("record", note_step())
     options.setdefault(
         "then", lambda trip, receipt: replace(trip, receipts=(*trip.receipts, receipt))
     )
 
     async def act(context: eb.StepContext[Trip]) -> str:
-        return await receiver.do(name, context.idempotency_key)
+        return await receiver.do(context.step, context.idempotency_key)
 
     async def compensate(
         context: eb.StepContext[Trip], did: eb.StepCompleted[str] | eb.StepInDoubt
@@ -191,7 +201,7 @@ def outside(receiver: Receiver, name: str, **options):
         if isinstance(did, eb.StepCompleted):
             assert did.result == f"receipt {context.forward_key}"
         return await receiver.compensate(
-            name, context.forward_key, context.idempotency_key
+            context.step, context.forward_key, context.idempotency_key
         )
 
     step = eb.step(name, act, **options)
@@ -215,11 +225,11 @@ def inside(name: str, *, unless: str = "", **options):
     )
     compensatable = options.get("kind") is not eb.StepKind.RETRIABLE
     crashes = options.setdefault("maximum_crashes", MAXIMUM_CRASHES)
-    step = eb.local_step(name, note(name, unless=unless), **options)
+    step = eb.local_step(name, note_step(unless=unless), **options)
     if not compensatable:
         return step
     return step.compensated_by(
-        note(f"compensate {name}", unless=compensate_unless),
+        note_step("compensate ", unless=compensate_unless),
         retry=compensate_retry,
         maximum_crashes=crashes,
     )

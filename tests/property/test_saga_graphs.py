@@ -1,6 +1,6 @@
 """Sagas of any shape end completed or compensated, however often their process dies.
 
-Random graphs of sequences and parallel groups, with steps that are declined, time out
+Random graphs of sequences, parallel groups, choices and steps for each item, with steps that are declined, time out
 and lose their answers, and with processes that die at random appends. At rest: a
 completed saga has each effect once, a compensated one has none; steps that depend on
 each other took effect in their order, and were compensated in the opposite one.
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.saga import parallel, sequence, when
+from eventbraid.saga import each, parallel, sequence, when
 from tests.saga_kit import (
     QUICK,
     Crash,
@@ -67,7 +67,17 @@ class Fork:
     otherwise: tuple[Node, ...]
 
 
-Node = Leaf | Line | Group | Fork
+@dataclass(frozen=True)
+class Fan:
+    """A step for each of some items, of which the last one may behave otherwise."""
+
+    leaf: Leaf
+    last: tuple[str, ...]
+    items: int
+    concurrency: int
+
+
+Node = Leaf | Line | Group | Fork | Fan
 
 leaves = st.builds(
     Leaf,
@@ -76,8 +86,15 @@ leaves = st.builds(
     st.tuples(st.sampled_from(BEHAVIOURS)),
     st.tuples(st.sampled_from(["ok", "ok", "lose", "drop"])),
 )
-nodes = st.recursive(
+fans = st.builds(
+    Fan,
     leaves,
+    st.tuples(st.sampled_from(BEHAVIOURS)),
+    st.integers(0, 4),
+    st.integers(1, 3),
+)
+nodes = st.recursive(
+    st.one_of(leaves, leaves, leaves, fans),
     lambda inner: st.one_of(
         st.builds(Line, st.lists(inner, min_size=1, max_size=3).map(tuple)),
         st.builds(Group, st.lists(inner, min_size=2, max_size=3).map(tuple)),
@@ -119,7 +136,7 @@ class Built:
         self.receiver = SlowReceiver()
         self.external: list[str] = []
         self.local: list[str] = []
-        self.unused: list[str] = []
+        self.steps = 0
         self.choices = 0
         self.before: set[tuple[str, str]] = set()
         node, names = self._node(shape)
@@ -133,24 +150,12 @@ class Built:
     def _node(self, shape):
         """Return a node and the names of its steps."""
         if isinstance(shape, Leaf):
-            count = len(self.external) + len(self.local) + len(self.unused)
-            name = f"s{count}"
-            if shape.local:
-                self.local.append(name)
-                return inside(name, maximum_crashes=MANY), [name]
-            self.external.append(name)
-            self.receiver.slowness[name] = shape.slowness
-            self.receiver.plan[name] = [*shape.behaviours, "ok"]
-            self.receiver.plan[f"compensate {name}"] = [*shape.compensations, "ok"]
-            step = outside(
-                self.receiver,
-                name,
-                record=None,
-                compensation_retry=QUICK,
-                maximum_crashes=MANY,
-                timeout=timedelta(seconds=30),
-            )
-            return step, [name]
+            self.steps += 1
+            name = f"s{self.steps}"
+            self._add(name, shape, shape.behaviours)
+            return self._step(name, shape), [name]
+        if isinstance(shape, Fan):
+            return self._fan(shape)
         if isinstance(shape, Fork):
             return self._fork(shape)
         built = [self._node(one) for one in _parts(shape)]
@@ -162,6 +167,45 @@ class Built:
                 self.before |= {(one, other) for one in earlier for other in later}
         return sequence(*(node for node, _ in built)), names
 
+    def _step(self, name, shape, **options):
+        if shape.local:
+            return inside(name, maximum_crashes=MANY)
+        return outside(
+            self.receiver,
+            name,
+            record=None,
+            compensation_retry=QUICK,
+            maximum_crashes=MANY,
+            timeout=timedelta(seconds=30),
+            **options,
+        )
+
+    def _add(self, name, shape, behaviours):
+        """Add the expectations of a step, which may be that of an item."""
+        if shape.local:
+            self.local.append(name)
+            return
+        self.external.append(name)
+        self.receiver.slowness[name] = shape.slowness
+        self.receiver.plan[name] = [*behaviours, "ok"]
+        self.receiver.plan[f"compensate {name}"] = [*shape.compensations, "ok"]
+
+    def _fan(self, shape):
+        self.steps += 1
+        name = f"s{self.steps}"
+        keys = [f"k{i}" for i in range(shape.items)]
+        names = [f"{name}[{key}]" for key in keys]
+        for instance in names:
+            behaviours = shape.last if instance == names[-1] else shape.leaf.behaviours
+            self._add(instance, shape.leaf, behaviours)
+        step = self._step(
+            name, shape.leaf, **({} if shape.leaf.local else {"then": None})
+        )
+        node = each(
+            lambda _: dict.fromkeys(keys, 0), step, concurrency=shape.concurrency
+        )
+        return node, names
+
     def _fork(self, shape):
         chosen = Line(shape.then if shape.condition else shape.otherwise)
         other = Line(shape.otherwise if shape.condition else shape.then)
@@ -169,7 +213,6 @@ class Built:
         kept = len(self.external), len(self.local)
         unused, _ = self._node(other) if other.nodes else (None, [])
         # These steps are declared, but never executed.
-        self.unused += self.external[kept[0] :] + self.local[kept[1] :]
         del self.external[kept[0] :], self.local[kept[1] :]
         yes, no = (node, unused) if shape.condition else (unused, node)
         self.choices += 1

@@ -139,8 +139,33 @@ def test_a_choice_is_told(store):
     ]
 
 
+def test_the_items_of_a_step_are_told(store):
+    step = SAGA.steps[0]
+    saga = eb.Saga("packing", int, steps=[eb.saga.each(lambda _: {"a": 1}, step)])
+    record(
+        store,
+        e.SagaStarted(
+            saga.name, 1, saga.graph_hash, saga.graph, saga.state_codec.encode(0)
+        ),
+        e.ItemsListed(step.name, ("a", "b"), 1),
+        e.StepSkipped(f"{step.name}[a]", "it is not needed"),
+        e.StepSkipped(f"{step.name}[b]", "it is not needed"),
+        e.ItemsCompleted(step.name, ("a", "b")),
+        e.SagaCompleted(),
+    )
+    entries = eb.saga.read_timeline(store, "saga-1").entries
+    assert [(one.step, one.what, one.detail) for one in entries][1:] == [
+        (step.name, "listed", "2 items"),
+        (f"{step.name}[a]", "skipped", "it is not needed"),
+        (f"{step.name}[b]", "skipped", "it is not needed"),
+        (step.name, "settled", "2 without result"),
+        ("", "saga completed", ""),
+    ]
+
+
 def test_no_kind_of_record_is_left_out():
-    told = {type(event) for event, _, _ in STORY} | {e.SagaCompleted, e.BranchChosen}
+    told = {type(event) for event, _, _ in STORY}
+    told |= {e.SagaCompleted, e.BranchChosen, e.ItemsListed, e.ItemsCompleted}
     assert told == set(get_args(e.SagaEvent))
 
 

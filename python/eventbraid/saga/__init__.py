@@ -13,6 +13,7 @@ from eventbraid.saga.definition._context import (
     StepInDoubt,
 )
 from eventbraid.saga.definition._default_defects import DEFECTS
+from eventbraid.saga.definition._each import Each, ItemState, each
 from eventbraid.saga.definition._group import (
     Choice,
     ParallelGroup,
@@ -34,6 +35,8 @@ __all__ = [
     "DEFECTS",
     "Choice",
     "CompensationOrder",
+    "Each",
+    "ItemState",
     "LocalStep",
     "ParallelGroup",
     "Saga",
@@ -55,6 +58,7 @@ __all__ = [
     "StepInDoubt",
     "StepKind",
     "StepSequence",
+    "each",
     "local_step",
     "parallel",
     "read_timeline",

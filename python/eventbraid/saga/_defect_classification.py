@@ -25,6 +25,7 @@ Where: TypeAlias = Literal[
     "command",
     "compensation",
     "condition",
+    "items",
     "otherwise",
     "record",
     "skip_if",

@@ -14,6 +14,8 @@ from eventbraid.saga.machine._events import (
     CompensationFailed,
     CompensationStarted,
     DefectRecorded,
+    ItemsCompleted,
+    ItemsListed,
     RetriedByHand,
     SagaCompensated,
     SagaCompleted,
@@ -197,6 +199,10 @@ def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - 
             return "skipped", reason
         case BranchChosen(choice=choice, condition=condition):
             return "chosen", f"{choice}: {'yes' if condition else 'no'}"
+        case ItemsListed(keys=keys):
+            return "listed", _counted(len(keys), "item")
+        case ItemsCompleted(without_result=missing):
+            return "settled", f"{len(missing)} without result" if missing else ""
         case StepGivenUp():
             return "given up", "another command took its place"
         case StepAnsweredLate():
@@ -222,6 +228,10 @@ def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - 
             return "saga completed", ""
         case SagaCompensated():
             return "saga compensated", ""
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 _MAXIMUM_SHOWN = 120

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from eventbraid.saga.definition._each import split_instance
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -15,13 +17,16 @@ class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The recorded part of a node's declaration: the part on which decisions depend.
 
     Attributes:
-        name: The name of the step or the choice; empty for a parallel group.
-        kind: The value of the step's `StepKind`, ``"parallel"`` or ``"when"``.
+        name: The name of the step or the choice, or of the step of each item; empty for
+            a parallel group.
+        kind: The value of the step's `StepKind`, ``"parallel"``, ``"when"`` or
+            ``"each"``.
         local: Whether it is a local step.
         has_compensation: Whether the step has a compensation.
         replaceable: Whether another command replaces the step if it fails for good.
         branches: The branches of a group, each of them a sequence; for a choice, the
-            sequence if its condition is true, and the other one; empty for a step.
+            sequence if its condition is true, and the other one; the step, if it is
+            executed for each item; empty for a step.
     """
 
     name: str
@@ -45,6 +50,7 @@ Graph: TypeAlias = tuple[NodeShape, ...]
 
 PARALLEL = "parallel"
 WHEN = "when"
+EACH = "each"
 
 
 def steps_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:
@@ -54,6 +60,16 @@ def steps_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:
             yield shape
         for branch in shape.branches:
             yield from steps_of(branch)
+
+
+def shape_of(graph: Graph, name: str) -> NodeShape | None:
+    """Return a step by its name, which may be that of an item's step; None if none."""
+    steps = {shape.name: shape for shape in steps_of(graph)}
+    found = steps.get(name)
+    if found is None:
+        step, key = split_instance(name)
+        found = steps.get(step) if key else None
+    return found
 
 
 def graph_hash(saga: str, graph: Graph) -> str:
@@ -91,7 +107,10 @@ def names_of(graph: Sequence[NodeShape], only: Collection[str] | None = None) ->
     """
     names: list[str] = []
     for shape in graph:
-        if shape.branches:
+        if shape.kind == EACH:
+            if only is None or shape.name in only:
+                names.append(f"{EACH}({shape.name})")
+        elif shape.branches:
             branches = " | ".join(names_of(branch, only) for branch in shape.branches)
             names.append(f"{shape.name or PARALLEL}({branches})")
         elif only is None or shape.name in only:

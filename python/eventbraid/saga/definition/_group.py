@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 from eventbraid.errors import InvalidSaga
 from eventbraid.saga._text import shown
+from eventbraid.saga.definition._each import Each
 from eventbraid.saga.definition._step_base import SagaStep
 from eventbraid.saga.definition._step_checks import require_synchronous
 
@@ -74,7 +75,9 @@ class Choice(Generic[S]):
     otherwise: StepSequence[S]
 
 
-SagaNode: TypeAlias = "SagaStep[S] | ParallelGroup[S] | Choice[S] | StepSequence[S]"
+SagaNode: TypeAlias = (
+    "SagaStep[S] | ParallelGroup[S] | Choice[S] | Each[S] | StepSequence[S]"
+)
 """A part of a saga: a step, or a group of steps."""
 
 
@@ -178,40 +181,42 @@ def nodes_of(nodes: tuple[SagaNode[S], ...]) -> tuple[SagaNode[S], ...]:
 
 def steps_of_nodes(nodes: tuple[SagaNode[S], ...]) -> Iterator[SagaStep[S]]:
     """Return all steps: a sequence in its order, a group by its branches."""
-    for node in nodes:
-        match node:
-            case ParallelGroup(branches):
-                for branch in branches:
-                    yield from steps_of_nodes(branch.nodes)
-            case Choice(then=then, otherwise=otherwise):
-                yield from steps_of_nodes(then.nodes)
-                yield from steps_of_nodes(otherwise.nodes)
-            case StepSequence(inner):
-                yield from steps_of_nodes(inner)
-            case _:
-                yield node
+    for node in all_nodes(nodes):
+        if isinstance(node, Each):
+            yield node.step
+        elif not isinstance(node, ParallelGroup | Choice):
+            yield node
 
 
-def choices_of_nodes(nodes: tuple[SagaNode[S], ...]) -> Iterator[Choice[S]]:
-    """Return all choices of a saga."""
+def all_nodes(
+    nodes: tuple[SagaNode[S], ...],
+) -> Iterator[SagaStep[S] | ParallelGroup[S] | Choice[S] | Each[S]]:
+    """Return all nodes, each group before the nodes in it."""
     for node in nodes:
-        match node:
-            case ParallelGroup(branches):
-                for branch in branches:
-                    yield from choices_of_nodes(branch.nodes)
-            case Choice(then=then, otherwise=otherwise):
-                yield node
-                yield from choices_of_nodes(then.nodes)
-                yield from choices_of_nodes(otherwise.nodes)
-            case StepSequence(inner):
-                yield from choices_of_nodes(inner)
-            case _:
-                continue
+        if isinstance(node, StepSequence):
+            yield from all_nodes(node.nodes)
+            continue
+        yield node
+        for branch in branches_of(node):
+            yield from all_nodes(branch.nodes)
+
+
+def branches_of(node: SagaNode[S]) -> tuple[StepSequence[S], ...]:
+    """Return the branches of a parallel group, or the two sequences of a choice."""
+    match node:
+        case ParallelGroup(branches):
+            return branches
+        case Choice(then=then, otherwise=otherwise):
+            return then, otherwise
+        case _:
+            return ()
 
 
 def _sequence(nodes: tuple[SagaNode[S], ...]) -> StepSequence[S]:
-    for node in nodes:
-        if not isinstance(node, SagaStep | ParallelGroup | Choice | StepSequence):
+    for node in cast("tuple[object, ...]", nodes):
+        if not isinstance(
+            node, SagaStep | ParallelGroup | Choice | Each | StepSequence
+        ):
             raise InvalidSaga(
                 f"{shown(node)} is not a step; build it with step() or local_step()"
             )

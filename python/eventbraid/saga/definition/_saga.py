@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, get_args
 
-from eventbraid.errors import InvalidArgument, InvalidSaga
+from eventbraid.errors import InvalidArgument, InvalidSaga, InvalidValue
 from eventbraid.saga._text import shown
-from eventbraid.saga.definition._codec import Codec
+from eventbraid.saga.definition._codec import Codec, Encoded, UnfitValue
 from eventbraid.saga.definition._default_defects import DEFECTS, check_defects
+from eventbraid.saga.definition._each import BEFORE_KEY, Each
 from eventbraid.saga.definition._graph import (
+    EACH,
     PARALLEL,
     WHEN,
     Graph,
@@ -20,13 +22,14 @@ from eventbraid.saga.definition._group import (
     Choice,
     ParallelGroup,
     SagaNode,
-    StepSequence,
-    choices_of_nodes,
+    all_nodes,
+    branches_of,
     nodes_of,
     steps_of_nodes,
 )
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
+from eventbraid.saga.definition._steps_by_name import StepsByName
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class Saga(Generic[S]):
         nodes: The steps and groups in their order.
         steps: All steps: a sequence in its order, a group by its branches.
         conditions: The conditions of its choices, by their names.
+        fan_outs: The groups that execute a step for each item, by the step's name.
         graph: The recorded part of the nodes.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
 
@@ -79,13 +83,14 @@ class Saga(Generic[S]):
     """
 
     __slots__ = (
-        "_paths",
+        "_places",
         "_settled_from",
         "by_name",
         "compensation_order",
         "conditions",
         "deadline",
         "defects",
+        "fan_outs",
         "graph",
         "graph_hash",
         "name",
@@ -140,13 +145,20 @@ class Saga(Generic[S]):
         self.compensation_order: CompensationOrder = compensation_order
         self.nodes = nodes
         self.steps: tuple[SagaStep[S], ...] = tuple(steps_of_nodes(nodes))
-        self.by_name: dict[str, SagaStep[S]] = {node.name: node for node in self.steps}
-        self.conditions = {one.name: one.condition for one in choices_of_nodes(nodes)}
+        self.fan_outs = {
+            one.step.name: one for one in all_nodes(nodes) if isinstance(one, Each)
+        }
+        self.by_name: dict[str, SagaStep[S]] = StepsByName(self.steps, self.fan_outs)
+        self.conditions = {
+            one.name: one.condition
+            for one in all_nodes(nodes)
+            if isinstance(one, Choice)
+        }
         self.graph = _graph(nodes)
         self.graph_hash = graph_hash(name, self.graph)
         self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
         self._settled_from = _settled_from(nodes)
-        self._paths = dict(_paths(nodes))
+        self._places = dict(_places(nodes))
 
     def __repr__(self) -> str:
         """Return the name, the version and the number of steps."""
@@ -157,18 +169,47 @@ class Saga(Generic[S]):
         """Whether a compensation that failed for good holds back the other ones."""
         return self.compensation_order == "strict"
 
-    def is_after(self, step: str, other: str) -> bool:
-        """Return whether a step begins only after another one has ended.
+    def places(self, step: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+        """Return the place of a step in each sequence that it belongs to.
 
-        Two steps in different branches of a group are not after each other.
+        Args:
+            step: The name of a step.
+
+        Returns:
+            The sequences, from that of the saga to the innermost one; each identified
+            by the path to it, and with the number of the node that has the step. If two
+            steps are in different nodes of a sequence, the step in the later node is
+            executed after the other one.
         """
-        for i, (one, two) in enumerate(
-            zip(self._paths[step], self._paths[other], strict=False)
-        ):
-            if one != two:
-                # The numbers of nodes and of branches alternate.
-                return i % 2 == 0 and one > two
-        return False
+        return self._places[step]
+
+    def declared_names(self, steps: Sequence[str]) -> Sequence[str]:
+        """Return the names of steps; for the step of an item, the name of the step."""
+        if not self.fan_outs:
+            return steps
+        declared = self._places
+        # A saga may have a thousand items, so no function is called for each of them.
+        return [
+            step if step in declared else step.partition(BEFORE_KEY)[0]
+            for step in steps
+        ]
+
+    def keep_state(self, step: str, folded: S) -> Encoded[S]:
+        """Wrap the state that a ``then`` returned.
+
+        Args:
+            step: The name of the step with the ``then``.
+            folded: The returned value.
+
+        Raises:
+            UnfitValue: The value is not a state of this saga.
+        """
+        try:
+            return self.state_codec.keep(folded)
+        except InvalidValue as error:
+            returned = f"{error.value}, returned by `then` of step {step!r},"
+            remedy = "return the new state"
+            raise UnfitValue(error.type, returned, error.bound, remedy) from error
 
     def is_settled_at(self, position: int) -> bool:
         """Return whether no failure of a remaining step can compensate the saga.
@@ -190,6 +231,8 @@ def _shape(node: SagaNode[S]) -> NodeShape:
             PARALLEL,
             branches=tuple(_graph(branch.nodes) for branch in node.branches),
         )
+    if isinstance(node, Each):
+        return NodeShape(node.step.name, EACH, branches=((_shape(node.step),),))
     if isinstance(node, Choice):
         both = (_graph(node.then.nodes), _graph(node.otherwise.nodes))
         return NodeShape(node.name, WHEN, branches=both)
@@ -203,21 +246,20 @@ def _shape(node: SagaNode[S]) -> NodeShape:
     )
 
 
-def _paths(
-    nodes: Sequence[SagaNode[S]], prefix: tuple[int, ...] = ()
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Return the place of each step: a node's number, a branch's number, and so on."""
+def _places(
+    nodes: Sequence[SagaNode[S]],
+    path: tuple[int, ...] = (),
+    around: tuple[tuple[tuple[int, ...], int], ...] = (),
+) -> Iterator[tuple[str, tuple[tuple[tuple[int, ...], int], ...]]]:
+    """Return the places of each step (`Saga.places`)."""
     for i, node in enumerate(nodes):
-        branches: tuple[StepSequence[S], ...] = ()
-        if isinstance(node, ParallelGroup):
-            branches = node.branches
-        elif isinstance(node, Choice):
-            branches = (node.then, node.otherwise)
-        if branches:
-            for j, branch in enumerate(branches):
-                yield from _paths(branch.nodes, (*prefix, i, j))
-        else:
-            yield cast("SagaStep[S]", node).name, (*prefix, i)
+        places = (*around, (path, i))
+        for j, branch in enumerate(branches_of(node)):
+            yield from _places(branch.nodes, (*path, i, j), places)
+        if isinstance(node, Each):
+            yield node.step.name, places
+        elif isinstance(node, SagaStep):
+            yield node.name, places
 
 
 def _settled_from(nodes: Sequence[SagaNode[S]]) -> int:
@@ -275,8 +317,9 @@ def _checked_nodes(name: str, steps: Sequence[SagaNode[S]]) -> tuple[SagaNode[S]
     all_steps = tuple(steps_of_nodes(nodes))
     for step in all_steps:
         _check_step(name, step)
-    choices = tuple(choices_of_nodes(nodes))
-    _check_names(name, [*(one.name for one in all_steps), *(c.name for c in choices)])
+    choices = [one.name for one in all_nodes(nodes) if isinstance(one, Choice)]
+    _check_names(name, [*(one.name for one in all_steps), *choices])
+    _check_instances(name, nodes, [*(one.name for one in all_steps), *choices])
     _check_groups(name, nodes)
     _check_order(name, all_steps)
     return nodes
@@ -301,7 +344,7 @@ def _check_step(name: str, node: SagaStep[S]) -> None:
 def _check_groups(name: str, nodes: Sequence[SagaNode[S]]) -> None:
     """Refuse a pivot in a group: the other branches could still fail after it."""
     for node in nodes:
-        if not isinstance(node, ParallelGroup | Choice):
+        if not isinstance(node, ParallelGroup | Choice | Each):
             continue
         inner = tuple(steps_of_nodes((node,)))
         fatal = next((step for step in inner if _may_compensate_saga(step)), None)
@@ -326,6 +369,22 @@ def _check_names(name: str, names: Sequence[str]) -> None:
                 "steps by their names, so give each its own",
                 step=step,
             )
+
+
+def _check_instances(
+    name: str, nodes: tuple[SagaNode[S], ...], names: Sequence[str]
+) -> None:
+    """Refuse a name that could also be the name of the step of an item."""
+    for node in all_nodes(nodes):
+        if isinstance(node, Each):
+            prefix = f"{node.step.name}{BEFORE_KEY}"
+            for other in names:
+                if other.startswith(prefix):
+                    raise InvalidSaga(
+                        f"saga {name!r}: {other!r} looks like the step "
+                        f"{node.step.name!r} of an item; use another name",
+                        step=other,
+                    )
 
 
 def _check_order(name: str, steps: Sequence[SagaStep[S]]) -> None:

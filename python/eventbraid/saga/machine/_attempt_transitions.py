@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventbraid.saga.definition._context import Doubt
-    from eventbraid.saga.machine._progress import Attempts
+    from eventbraid.saga.machine._branch import Attempts
 
 
 def after_attempt_started(attempts: Attempts, number: int, *, alone: bool) -> Attempts:

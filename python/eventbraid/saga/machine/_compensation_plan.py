@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbraid.saga.definition._each import split_instance
 from eventbraid.saga.definition._graph import steps_of
 
 if TYPE_CHECKING:
@@ -21,4 +22,8 @@ def compensation_plan(progress: Progress) -> tuple[str, ...]:
         shape.name for shape in steps_of(progress.graph) if shape.has_compensation
     }
     happened = [*progress.done, *progress.doubtful]
-    return tuple(step for step in reversed(happened) if step in compensatable)
+    return tuple(
+        step
+        for step in reversed(happened)
+        if step in compensatable or split_instance(step)[0] in compensatable
+    )

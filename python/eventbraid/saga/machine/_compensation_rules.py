@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.machine._compensation_plan import compensation_plan
@@ -64,9 +64,13 @@ def start_compensation(
 
 def _first_steps(draft: RecordDraft, plan: Sequence[str]) -> list[str]:
     """Return the steps that are compensated first; one without the declaration."""
-    if not isinstance(draft, Draft):
+    if not _has_declaration(draft):
         return [plan[0]]
     return ready_compensations(draft.saga, draft.progress, ())
+
+
+def _has_declaration(draft: RecordDraft) -> TypeGuard[Draft[Any]]:
+    return isinstance(draft, Draft)
 
 
 def proceed(draft: Draft[Any], defective: Container[str]) -> None:
@@ -108,17 +112,53 @@ def ready_compensations(
     ``compensation_order="relaxed"``, a step whose compensation failed for good, or has
     a defect, holds back none of the others.
     """
+    attempted = progress.compensations
     possible = [
         step
         for step in progress.plan
-        if progress.compensation(step).failure is None and step not in defective
+        if (step not in attempted or attempted[step].failure is None)
+        and step not in defective
     ]
-    awaited = progress.plan if saga.is_strict else possible
-    return [
-        step
-        for step in possible
-        if not any(saga.is_after(later, step) for later in awaited)
+    if len(possible) <= 1 and not saga.is_strict:
+        return possible
+    last = _last_steps(saga, progress.plan if saga.is_strict else possible)
+    names = saga.declared_names(possible)
+    ready = [step for step, name in zip(possible, names, strict=True) if name in last]
+    return _bounded(saga, progress, ready) if saga.fan_outs else ready
+
+
+def _last_steps(saga: Saga[Any], steps: Sequence[str]) -> set[str]:
+    """Return the names of the steps that none of the other steps is executed after.
+
+    These are the steps in the last node, of those that have some of the steps, of each
+    of their sequences.
+    """
+    names = set(saga.declared_names(steps))
+    last: dict[tuple[int, ...], int] = {}
+    for name in names:
+        for sequence, node in saga.places(name):
+            last[sequence] = max(last.get(sequence, node), node)
+    return {
+        name
+        for name in names
+        if all(last[sequence] == node for sequence, node in saga.places(name))
+    }
+
+
+def _bounded(saga: Saga[Any], progress: Progress, ready: list[str]) -> list[str]:
+    """Return the compensations without those of items that exceed the concurrency."""
+    attempted = progress.compensations
+    room = {step: group.concurrency for step, group in saga.fan_outs.items()}
+    bounded: list[str] = []
+    ready = [step for step in ready if step in attempted] + [
+        step for step in ready if step not in attempted
     ]
+    for step, name in zip(ready, saga.declared_names(ready), strict=True):
+        if room.get(name) != 0:
+            bounded.append(step)
+            if name in room:
+                room[name] -= 1
+    return bounded
 
 
 def _wait_for_a_person(draft: Draft[Any], defective: Container[str]) -> None:

@@ -13,15 +13,17 @@ from eventbraid.saga.machine._attempt_transitions import (
     failure_text,
     is_no_longer_alone,
 )
-from eventbraid.saga.machine._compensation_plan import compensation_plan
-from eventbraid.saga.machine._progress import (
+from eventbraid.saga.machine._branch import (
     Attempts,
     Branch,
+    may_have_happened,
+    replaced,
+)
+from eventbraid.saga.machine._compensation_plan import compensation_plan
+from eventbraid.saga.machine._progress import (
     Compensation,
     Progress,
     SagaStatus,
-    may_have_happened,
-    replaced,
     with_root,
 )
 from eventbraid.saga.machine._transition_checks import (
@@ -163,7 +165,8 @@ def after_saga_compensated(progress: Progress, event: SagaCompensated) -> Progre
 
 def _without(progress: Progress, step: str) -> Progress:
     rest = {name: at for name, at in progress.compensations.items() if name != step}
-    plan = tuple(name for name in progress.plan if name != step)
+    index = progress.plan.index(step)
+    plan = (*progress.plan[:index], *progress.plan[index + 1 :])
     return replace(progress, plan=plan, compensations=rest)
 
 

@@ -72,7 +72,8 @@ def decide(
     """
     draft = Draft(saga, state, now)
     _RULES[type(outcome)](draft, outcome)
-    return tuple(draft.events), SagaState(draft.progress, draft.data)
+    after = SagaState(draft.progress, draft.data, draft.before_items)
+    return tuple(draft.events), after
 
 
 def decide_without_declaration(

@@ -13,6 +13,7 @@ from eventbraid.saga.machine._fold import evolve
 from eventbraid.saga.machine._record_texts import text_fields, with_recordable_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from eventbraid.saga.definition._codec import Encoded
@@ -59,10 +60,12 @@ class Draft(RecordDraft, Generic[S]):
     Attributes:
         saga: The declaration.
         data: The saga's data after the records so far.
+        before_items: The data when the saga reached a step that is executed for each
+            item, by the step's name.
         now: The time of the decision.
     """
 
-    __slots__ = ("data", "now", "saga")
+    __slots__ = ("before_items", "data", "now", "saga")
 
     def __init__(self, saga: Saga[S], state: SagaState[S], now: datetime) -> None:
         """Begin with a state and without records."""
@@ -72,8 +75,26 @@ class Draft(RecordDraft, Generic[S]):
         self.events = []
         self.saga = saga
         self.data: Encoded[S] = state.data
+        self.before_items: Mapping[str, Encoded[S]] = state.before_items
         self.now = now
 
     def take_data(self, data: Encoded[S]) -> None:
         """Replace the data by the fold that includes the result in the last record."""
         self.data = data
+
+    def keep_data_before_items(self, step: str) -> None:
+        """Keep the present data, from which the items of a step are taken."""
+        self.before_items = {**self.before_items, step: self.data}
+
+    def return_to(
+        self,
+        progress: Progress,
+        data: Encoded[S],
+        before_items: Mapping[str, Encoded[S]],
+        records: int,
+    ) -> None:
+        """Return to the state after the first records of this number."""
+        self.progress = progress
+        self.data = data
+        self.before_items = before_items
+        del self.events[records:]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventbraid.saga.definition._attempt_rules import AttemptRules
-    from eventbraid.saga.machine._progress import Attempts
+    from eventbraid.saga.machine._branch import Attempts
 
 # The clocks of two processes always differ a little.
 CLOCK_TOLERANCE_SECONDS = 1.0

@@ -138,6 +138,36 @@ class BranchChosen(msgspec.Struct, frozen=True, gc=False):
     condition: bool
 
 
+@register_event("saga.items_listed")
+class ItemsListed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The saga has reached a step that is executed for each item.
+
+    Attributes:
+        step: The step's name.
+        keys: The keys of the items.
+        concurrency: The maximum number of items whose step is executed at the same
+            time.
+    """
+
+    step: str
+    keys: tuple[str, ...]
+    concurrency: int
+
+
+@register_event("saga.items_completed")
+class ItemsCompleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A step that is executed for each item is settled for all items.
+
+    Attributes:
+        step: The step's name.
+        without_result: The keys of the items whose step has no result, because it was
+            skipped or replaced by another command.
+    """
+
+    step: str
+    without_result: tuple[str, ...] = ()
+
+
 @register_event("saga.step_given_up")
 class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
     """The step failed for good and another command replaced it; the saga continues."""
@@ -350,6 +380,8 @@ SagaEvent: TypeAlias = (
     | StepUnknown
     | StepSkipped
     | BranchChosen
+    | ItemsListed
+    | ItemsCompleted
     | StepGivenUp
     | StepAnsweredLate
     | CompensationStarted

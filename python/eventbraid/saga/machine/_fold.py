@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 from msgspec.structs import replace
 
+from eventbraid.saga.machine._branch import entered
 from eventbraid.saga.machine._compensation_transitions import (
     after_compensation_attempted,
     after_compensation_failed,
@@ -29,6 +30,8 @@ from eventbraid.saga.machine._events import (
     CompensationFailed,
     CompensationStarted,
     DefectRecorded,
+    ItemsCompleted,
+    ItemsListed,
     RetriedByHand,
     SagaCompensated,
     SagaCompleted,
@@ -45,10 +48,12 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga.machine._progress import Progress, SagaStatus, entered, with_root
+from eventbraid.saga.machine._progress import Progress, SagaStatus, with_root
 from eventbraid.saga.machine._step_transitions import (
     after_branch_chosen,
     after_defect_of_step,
+    after_items_completed,
+    after_items_listed,
     after_saga_completed,
     after_step_answered_late,
     after_step_failed,
@@ -222,6 +227,8 @@ _TRANSITIONS: dict[type[SagaEvent], tuple[tuple[SagaStatus, ...], _Transition]] 
     StepUnknown: _from(_RUNNING, to=after_step_unknown),
     StepSkipped: _from(_RUNNING, to=after_step_skipped),
     BranchChosen: _from(_RUNNING, to=after_branch_chosen),
+    ItemsListed: _from(_RUNNING, to=after_items_listed),
+    ItemsCompleted: _from(_RUNNING, to=after_items_completed),
     StepGivenUp: _from(_RUNNING, to=after_step_given_up),
     StepAnsweredLate: _from(*_STARTED, to=after_step_answered_late),
     CompensationStarted: _from(_RUNNING, _STUCK, to=after_compensation_started),

@@ -18,7 +18,7 @@ MAXIMUM_KEY_BYTES = 255
 _COMPENSATION = "/compensation"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _quoted(step: str) -> str:
     # Slashes are quoted, too. Otherwise the keys of different steps could be equal.
     return quote(step, safe="")
@@ -40,6 +40,11 @@ def compensation_key(progress: Progress, step: str) -> str:
     return f"{progress.id}/{_quoted(step)}/{generation}{_COMPENSATION}"
 
 
+def longest_key(saga_id: str, step: str) -> int:
+    """Return the maximum number of bytes of a step's idempotency keys."""
+    return len(saga_id.encode()) + 1 + len(_quoted(step)) + _MAXIMUM_SUFFIX
+
+
 def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     """Refuse an id that isn't valid, or whose keys would be too long for receivers.
 
@@ -53,8 +58,7 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
         )
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
-    longest = max(len(_quoted(node.name)) for node in saga.steps) + _MAXIMUM_SUFFIX + 1
-    bytes_of_key = len(saga_id.encode()) + longest
+    bytes_of_key = max(longest_key(saga_id, node.name) for node in saga.steps)
     if bytes_of_key > MAXIMUM_KEY_BYTES:
         raise InvalidArgument(
             "saga id",

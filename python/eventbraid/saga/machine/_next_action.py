@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import SagaStep
+    from eventbraid.saga.machine._branch import Branch
     from eventbraid.saga.machine._events import SagaEvent
-    from eventbraid.saga.machine._progress import Branch, Progress
+    from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.machine._state import SagaState
 
 S = TypeVar("S")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
@@ -29,8 +29,8 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga.machine._fold import evolve
-from eventbraid.saga.machine._progress import SagaStatus
+from eventbraid.saga.machine._item_rules import complete_items, list_items, state_for
+from eventbraid.saga.machine._progress import SagaStatus, items_of
 from eventbraid.saga.machine._step_transitions import attempt_to_be_settled
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import SagaStep
+    from eventbraid.saga.machine._branch import Attempts, Branch
     from eventbraid.saga.machine._draft import Draft
     from eventbraid.saga.machine._events import CompensationReason, SagaEvent
     from eventbraid.saga.machine._outcomes import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         RefusedSuccess,
         Success,
     )
-    from eventbraid.saga.machine._progress import Attempts, Branch, Progress
+    from eventbraid.saga.machine._progress import Progress
 
 _NOT_NEEDED = "it is not needed"
 
@@ -106,7 +107,7 @@ def advance(draft: Draft[Any]) -> None:
         Outage: A ``skip_if`` raised an `OSError`; nothing is recorded.
     """
     active = draft.progress.active
-    has_failed, is_due = False, not active or bool(draft.progress.choices)
+    has_failed, is_due = False, not active or bool(draft.progress.undecided)
     for _, branch in active:
         if branch.failure is not None:
             has_failed = True
@@ -116,10 +117,12 @@ def advance(draft: Draft[Any]) -> None:
         return
     if compensate_if_overdue(draft):
         return
-    # All records are computed before the first one is added, so that nothing is
-    # recorded if a `skip_if` raises.
-    for record in _due_starts(draft):
-        draft.record(record)
+    before = (draft.progress, draft.data, draft.before_items, len(draft.events))
+    try:
+        _record_starts(draft)
+    except (Defect, Outage):
+        draft.return_to(*before)
+        raise
 
 
 def advance_if_possible(draft: Draft[Any]) -> None:
@@ -134,19 +137,17 @@ def advance_if_possible(draft: Draft[Any]) -> None:
         return
 
 
-def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
-    """Return the records for the steps that are next and weren't attempted yet."""
-    records: list[SagaEvent] = []
+def _record_starts(draft: Draft[Any]) -> None:
+    """Record what is due for the nodes that are next, and start the external steps."""
     starts: dict[str, StepStarted | None] = {}
-    progress, by_name = draft.progress, draft.saga.by_name
+    by_name = draft.saga.by_name
     examined = False
     while not examined:
         examined = True
-        for choice in progress.choices:
-            records.append(BranchChosen(choice, _condition(draft, choice)))
-            progress = evolve(progress, records[-1])
+        for name in draft.progress.undecided:
+            _record_decision(draft, name)
             examined = False
-        for shape, branch in progress.active:
+        for shape, branch in draft.progress.active:
             step = shape.name
             is_attempted = branch.attempts.number or branch.answer is not None
             if is_attempted or branch.failure is not None or step in starts:
@@ -156,21 +157,33 @@ def _due_starts(draft: Draft[Any]) -> list[SagaEvent]:
             if node.skip_if is not None:
                 reason = _skip_reason(draft, step, node.skip_if)
             if reason is not None:
-                records.append(StepSkipped(step, reason))
-                progress = evolve(progress, records[-1])
+                draft.record(StepSkipped(step, reason))
                 examined = False
                 break
             starts[step] = StepStarted(step) if is_external(node) else None
-    if not progress.active and not progress.choices:
-        return [*records, SagaCompleted()]
-    records += [start for start in starts.values() if start is not None]
-    return records
+    if not draft.progress.active and not draft.progress.undecided:
+        draft.record(SagaCompleted())
+        return
+    for start in starts.values():
+        if start is not None:
+            draft.record(start)
+
+
+def _record_decision(draft: Draft[Any], name: str) -> None:
+    """Record a choice, the items of a step, or that the step is settled for them."""
+    if name in draft.saga.conditions:
+        draft.record(BranchChosen(name, _condition(draft, name)))
+    elif items_of(draft.progress, name) is None:
+        list_items(draft, name)
+    else:
+        complete_items(draft, name)
 
 
 def _condition(draft: Draft[Any], choice: str) -> bool:
     """Return whether the condition of a choice is true."""
     try:
-        found: object = draft.saga.conditions[choice](draft.data.read())
+        condition = draft.saga.conditions[choice]
+        found = cast("object", condition(draft.data.read()))
     except BaseException as error:
         raise trouble_of(choice, "condition", error) from error
     if isinstance(found, bool):
@@ -238,7 +251,7 @@ def _skip_reason(
 ) -> str | None:
     """Return the reason why a step isn't needed; None if it is needed."""
     try:
-        return _as_reason(step, skip_if(draft.data.read()))
+        return _as_reason(step, skip_if(state_for(draft.saga, draft, step)))
     except BaseException as error:
         raise trouble_of(step, "skip_if", error) from error
 

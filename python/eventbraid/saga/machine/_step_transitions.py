@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from eventbraid.saga.definition._graph import EACH, WHEN
 from eventbraid.saga.machine._attempt_transitions import (
     after_attempt_ended_by_defect,
     after_attempt_failed,
@@ -13,21 +14,22 @@ from eventbraid.saga.machine._attempt_transitions import (
     failure_text,
     is_no_longer_alone,
 )
-from eventbraid.saga.machine._progress import (
+from eventbraid.saga.machine._branch import (
     Attempts,
     Branch,
-    Progress,
-    SagaStatus,
     chose,
     may_have_happened,
     replaced,
-    with_root,
+    with_items,
+    without_items,
 )
+from eventbraid.saga.machine._progress import Progress, SagaStatus, items_of, with_root
 from eventbraid.saga.machine._transition_checks import (
     refuse,
     require_attempt,
     require_known,
     require_next,
+    require_undecided,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._events import (
         BranchChosen,
         DefectRecorded,
+        ItemsCompleted,
+        ItemsListed,
         RetriedByHand,
         SagaCompleted,
         StepAnsweredLate,
@@ -125,10 +129,29 @@ def after_step_skipped(progress: Progress, event: StepSkipped) -> Progress:
 
 def after_branch_chosen(progress: Progress, event: BranchChosen) -> Progress:
     """Continue with the chosen sequence of a choice."""
-    if event.choice not in progress.choices:
-        refuse(progress, event, f"the choice {event.choice!r} isn't next")
+    require_undecided(progress, event, event.choice, WHEN)
     chosen = 0 if event.condition else 1
     root = chose(progress.graph, progress.root, event.choice, chosen)
+    return with_root(progress, root)
+
+
+def after_items_listed(progress: Progress, event: ItemsListed) -> Progress:
+    """Begin the step of the first items."""
+    require_undecided(progress, event, event.step, EACH)
+    if items_of(progress, event.step) is not None:
+        refuse(progress, event, "the items are listed already")
+    root = with_items(
+        progress.graph, progress.root, event.step, event.keys, event.concurrency
+    )
+    return with_root(progress, root)
+
+
+def after_items_completed(progress: Progress, event: ItemsCompleted) -> Progress:
+    """Settle a step that is executed for each item."""
+    require_undecided(progress, event, event.step, EACH)
+    if items_of(progress, event.step) is None:
+        refuse(progress, event, "the items aren't listed yet")
+    root = without_items(progress.graph, progress.root, event.step)
     return with_root(progress, root)
 
 
@@ -188,7 +211,7 @@ def skipped_step(progress: Progress, step: str) -> Progress:
 
 def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
     """End the saga after its last step."""
-    unsettled = (*progress.steps, *progress.choices)
+    unsettled = (*progress.steps, *progress.undecided)
     if unsettled:
         refuse(progress, event, f"step {unsettled[0]!r} isn't settled")
     return replace(progress, status=SagaStatus.COMPLETED)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from eventbraid.errors import InvalidTransition
-from eventbraid.saga.definition._graph import choices_of, steps_of
+from eventbraid.saga.definition._graph import choices_of, shape_of
+from eventbraid.saga.machine._branch import undecided_in
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._graph import NodeShape
+    from eventbraid.saga.machine._branch import Branch
     from eventbraid.saga.machine._events import SagaEvent
-    from eventbraid.saga.machine._progress import Branch, Progress
+    from eventbraid.saga.machine._progress import Progress
 
 
 def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
@@ -26,9 +28,8 @@ def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
 
 def require_known(progress: Progress, event: SagaEvent, step: str) -> None:
     """Refuse a record about a step or a choice that the graph doesn't have."""
-    names = {shape.name for shape in steps_of(progress.graph)}
-    names |= {shape.name for shape in choices_of(progress.graph)}
-    if step not in names:
+    choices = {shape.name for shape in choices_of(progress.graph)}
+    if step not in choices and shape_of(progress.graph, step) is None:
         refuse(progress, event, f"it has no step {step!r}")
 
 
@@ -41,6 +42,15 @@ def require_next(
             return shape, branch
     following = " or ".join(repr(name) for name in progress.steps) or None
     refuse(progress, event, f"the next step is {following}, not {step!r}")
+
+
+def require_undecided(
+    progress: Progress, event: SagaEvent, name: str, kind: str
+) -> None:
+    """Refuse a record about a node that isn't next, or is of another kind."""
+    kinds = dict(undecided_in(progress.graph, progress.root))
+    if kinds.get(name) != kind:
+        refuse(progress, event, f"no record about {name!r} is due")
 
 
 def require_open(progress: Progress, event: SagaEvent, step: str) -> None:

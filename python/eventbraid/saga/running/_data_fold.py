@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventbraid.errors import InvalidValue
 from eventbraid.saga._defect_classification import Defect, raise_if_it_ends_the_program
 from eventbraid.saga._text import described
-from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import LocalStep, external
-from eventbraid.saga.machine._events import StepSucceeded
+from eventbraid.saga.machine._events import ItemsCompleted, ItemsListed, StepSucceeded
+from eventbraid.saga.machine._item_rules import fold_items
+from eventbraid.saga.machine._state import SagaState
 from eventbraid.saga.running._blocked_error import blocked_error
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
-def fold_data(
+def fold_state(
     saga: Saga[S],
     progress: Progress,
     history: Iterable[SagaEvent],
     executed: Mapping[str, Executed],
-) -> Encoded[S]:
-    """Fold the results of a saga's steps into its data.
+) -> SagaState[S]:
+    """Fold the results of a saga's steps into its data, and return its state.
 
     Args:
         saga: Its declaration.
@@ -49,14 +49,21 @@ def fold_data(
         raise_if_it_ends_the_program(error)
         reason = f"the input can't be folded ({described(error)})"
         raise blocked_error(progress, f"{reason}; correct the program") from error
+    keys: dict[str, tuple[str, ...]] = {}
+    before_items: dict[str, Encoded[S]] = {}
     for event in history:
-        if isinstance(event, StepSucceeded):
-            try:
+        try:
+            if isinstance(event, StepSucceeded):
                 data = _fold_recorded_result(saga, data, event, executed)
-            except BaseException as error:
-                raise_if_it_ends_the_program(error)
-                raise Defect(event.step, "then", error) from error
-    return data
+            elif isinstance(event, ItemsListed):
+                before_items[event.step], keys[event.step] = data, event.keys
+            elif isinstance(event, ItemsCompleted):
+                results = progress.results
+                data = fold_items(saga, event, keys[event.step], results, data)
+        except BaseException as error:
+            raise_if_it_ends_the_program(error)
+            raise Defect(getattr(event, "step", ""), "then", error) from error
+    return SagaState(progress, data, before_items)
 
 
 def fold_result(
@@ -79,13 +86,7 @@ def fold_result(
     """
     if node.then is None:
         return data
-    folded: S = node.then(data.read(), result())
-    try:
-        return saga.state_codec.keep(folded)
-    except InvalidValue as error:
-        returned = f"{error.value}, returned by `then` of step {node.name!r},"
-        remedy = "return the new state"
-        raise UnfitValue(error.type, returned, error.bound, remedy) from error
+    return saga.keep_state(node.name, node.then(data.read(), result()))
 
 
 def _fold_recorded_result(

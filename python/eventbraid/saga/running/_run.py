@@ -9,7 +9,6 @@ import anyio
 from msgspec import structs
 
 from eventbraid.saga.machine._decider import decide
-from eventbraid.saga.machine._state import SagaState
 from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 from eventbraid.saga.running._setbacks import Setbacks
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._outcomes import ActionOutcome, Request
     from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.machine._state import SagaState
     from eventbraid.saga.running._clock import SagaClock
     from eventbraid.saga.running._records import StreamHead
     from eventbraid.saga.running._shard_lease import ShardLease
@@ -159,12 +159,12 @@ class Run(Generic[S]):
 
     def fold_data(self, data: Encoded[S]) -> None:
         """Replace the data by the fold that includes the result of a recorded step."""
-        self.state = SagaState(self.state.progress, data)
+        self.state = structs.replace(self.state, data=data)
 
     def bound_deadline(self, deadline: datetime) -> None:
         """Set an earlier deadline in memory; the record isn't changed."""
         progress = structs.replace(self.state.progress, deadline=deadline)
-        self.state = SagaState(progress, self.state.data)
+        self.state = structs.replace(self.state, progress=progress)
 
     def mark_stale(self) -> None:
         """Request that the stream is read again before the next action."""

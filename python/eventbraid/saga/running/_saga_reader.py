@@ -19,10 +19,9 @@ from eventbraid.saga.machine._events import STARTED_TYPE, SagaEvent, StepSucceed
 from eventbraid.saga.machine._fold import fold
 from eventbraid.saga.machine._idempotency_keys import forward_key
 from eventbraid.saga.machine._progress import Progress
-from eventbraid.saga.machine._state import SagaState
 from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._clock import PROCESS_CLOCK, SagaClock
-from eventbraid.saga.running._data_fold import fold_data
+from eventbraid.saga.running._data_fold import fold_state
 from eventbraid.saga.running._executed import recall
 from eventbraid.saga.running._records import head_of
 from eventbraid.saga.running._run import Run
@@ -114,8 +113,7 @@ class SagaReader:
         history, progress = _folded_history(blank, recorded)
         with _unreadable_is_blocked(progress):
             executed = await self._executed(saga, progress, recorded, history)
-        data = fold_data(saga, progress, history, executed)
-        state = SagaState(progress, data)
+        state = fold_state(saga, progress, history, executed)
         return Run(saga, state, head_of(recorded), SagaClock(self.clock))
 
     async def _executed(

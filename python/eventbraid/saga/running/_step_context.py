@@ -8,6 +8,7 @@ from msgspec import structs
 
 from eventbraid.saga.definition._context import StepContext
 from eventbraid.saga.machine._idempotency_keys import compensation_key, forward_key
+from eventbraid.saga.machine._item_rules import state_for
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._step_base import SagaStep
@@ -18,7 +19,7 @@ def step_context(run: Run[Any], node: SagaStep[Any], attempt: int) -> StepContex
     """Return the context for the functions of a step other than its compensation."""
     key = forward_key(run.state.progress, node.name)
     return StepContext(
-        state=run.state.data.read(),
+        state=state_for(run.saga, run.state, node.name),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
@@ -33,7 +34,7 @@ def compensation_context(
 ) -> StepContext[Any]:
     """Return the context for the compensation of a step."""
     return StepContext(
-        state=run.state.data.read(),
+        state=state_for(run.saga, run.state, node.name),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
@@ -53,4 +54,5 @@ def renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
     """
     if run.saga.state_codec.is_frozen:
         return context
-    return structs.replace(context, state=run.state.data.read())
+    state = state_for(run.saga, run.state, context.step)
+    return structs.replace(context, state=state)
