@@ -1,9 +1,10 @@
 """Sagas of any shape end completed or compensated, however often their process dies.
 
-Random graphs of sequences, parallel groups, choices and steps for each item, with steps that are declined, time out
-and lose their answers, and with processes that die at random appends. At rest: a
-completed saga has each effect once, a compensated one has none; steps that depend on
-each other took effect in their order, and were compensated in the opposite one.
+Random graphs of sequences, parallel groups, choices, waits and steps for each item, with
+steps that are declined, time out and lose their answers, and with processes that die at
+random appends. At rest: a completed saga has each effect once, a compensated one has
+none; steps that depend on each other took effect in their order, and were compensated in
+the opposite one.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.saga import each, parallel, sequence, when
+from eventbraid.saga import Signal, each, parallel, sequence, sleep, wait, when
 from tests.saga_kit import (
     QUICK,
+    SOON,
     Crash,
     MortalStore,
     Receiver,
@@ -77,7 +79,14 @@ class Fan:
     concurrency: int
 
 
-Node = Leaf | Line | Group | Fork | Fan
+@dataclass(frozen=True)
+class Pause:
+    """A wait: for a signal, for one that is never sent, or just for a time."""
+
+    kind: str
+
+
+Node = Leaf | Line | Group | Fork | Fan | Pause
 
 leaves = st.builds(
     Leaf,
@@ -93,8 +102,9 @@ fans = st.builds(
     st.integers(0, 4),
     st.integers(1, 3),
 )
+pauses = st.builds(Pause, st.sampled_from(["signal", "nobody", "sleep"]))
 nodes = st.recursive(
-    st.one_of(leaves, leaves, leaves, fans),
+    st.one_of(leaves, leaves, leaves, fans, pauses),
     lambda inner: st.one_of(
         st.builds(Line, st.lists(inner, min_size=1, max_size=3).map(tuple)),
         st.builds(Group, st.lists(inner, min_size=2, max_size=3).map(tuple)),
@@ -138,6 +148,7 @@ class Built:
         self.local: list[str] = []
         self.steps = 0
         self.choices = 0
+        self.signals: list[Signal[int]] = []
         self.before: set[tuple[str, str]] = set()
         node, names = self._node(shape)
         nodes = [node]
@@ -156,6 +167,8 @@ class Built:
             return self._step(name, shape), [name]
         if isinstance(shape, Fan):
             return self._fan(shape)
+        if isinstance(shape, Pause):
+            return self._pause(shape), []
         if isinstance(shape, Fork):
             return self._fork(shape)
         built = [self._node(one) for one in _parts(shape)]
@@ -206,6 +219,17 @@ class Built:
         )
         return node, names
 
+    def _pause(self, shape):
+        self.steps += 1
+        name = f"s{self.steps}"
+        if shape.kind == "sleep":
+            return sleep(name, SOON)
+        signal = Signal(f"signal {name}", int)
+        if shape.kind == "signal":
+            self.signals.append(signal)
+            return wait(signal, name=name)
+        return wait(signal, name=name, timeout=SOON, on_timeout=lambda state: state)
+
     def _fork(self, shape):
         chosen = Line(shape.then if shape.condition else shape.otherwise)
         other = Line(shape.otherwise if shape.condition else shape.then)
@@ -255,6 +279,15 @@ def test_any_graph_ends_completed_or_compensated(
         mortal = MortalStore(store, dies_at, after=after)
         async with eb.SagaCoordinator(mortal, [built.saga]) as coordinator:
             handle = await coordinator.start(built.saga, Trip("ann"), id=SAGA)
+            arrived = {
+                eb.decode_event(one).signal
+                async for one in store.read_stream(SAGA)
+                if one.type == "saga.signal_received"
+            }
+            for signal in built.signals:
+                if signal.name not in arrived:
+                    with contextlib.suppress(eb.errors.InvalidTransition):
+                        await coordinator.signal(SAGA, signal, 1)
             if cancels and dies_at is None:
                 with contextlib.suppress(eb.errors.InvalidTransition):
                     await coordinator.cancel(SAGA, reason="no")

@@ -163,9 +163,42 @@ def test_the_items_of_a_step_are_told(store):
     ]
 
 
+def test_waits_and_signals_are_told(store):
+    confirmed = eb.saga.Signal("confirmed", int)
+    nap = eb.saga.sleep("nap", timedelta(days=1))
+    saga = eb.Saga("waiting", int, steps=[eb.saga.wait(confirmed), nap])
+    until = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+    record(
+        store,
+        e.SagaStarted(
+            saga.name, 1, saga.graph_hash, saga.graph, saga.state_codec.encode(0)
+        ),
+        e.WaitStarted("wait for confirmed"),
+        e.SignalReceived("confirmed", msgspec.Raw(b'"x"')),
+        e.SignalRefused("confirmed", 1, "expected an int"),
+        e.SignalReceived("confirmed", msgspec.Raw(b"1"), "ann"),
+        e.WaitEnded("wait for confirmed", "confirmed", 2),
+        e.WaitStarted("nap", until),
+        e.WaitEnded("nap"),
+        e.SagaCompleted(),
+    )
+    entries = eb.saga.read_timeline(store, "saga-1").entries
+    assert [(one.step, one.what, one.detail) for one in entries][1:] == [
+        ("wait for confirmed", "waiting", ""),
+        ("", "signal", "confirmed"),
+        ("", "signal refused", "confirmed: expected an int"),
+        ("", "signal", "confirmed, by ann"),
+        ("wait for confirmed", "waited", "confirmed"),
+        ("nap", "waiting", "until 2030-01-02T03:04:05+00:00"),
+        ("nap", "waited", "the time has come"),
+        ("", "saga completed", ""),
+    ]
+
+
 def test_no_kind_of_record_is_left_out():
     told = {type(event) for event, _, _ in STORY}
     told |= {e.SagaCompleted, e.BranchChosen, e.ItemsListed, e.ItemsCompleted}
+    told |= {e.WaitStarted, e.WaitEnded, e.SignalReceived, e.SignalRefused}
     assert told == set(get_args(e.SagaEvent))
 
 

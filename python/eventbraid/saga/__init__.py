@@ -27,6 +27,7 @@ from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.saga.definition._step_builders import local_step, step
+from eventbraid.saga.definition._wait import Signal, SignalCase, WaitStep, sleep, wait
 from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._observer import SagaProgress
 from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
@@ -51,6 +52,8 @@ __all__ = [
     "SagaStep",
     "SagaSummary",
     "SagaTimeline",
+    "Signal",
+    "SignalCase",
     "Step",
     "StepCompleted",
     "StepContext",
@@ -58,11 +61,14 @@ __all__ = [
     "StepInDoubt",
     "StepKind",
     "StepSequence",
+    "WaitStep",
     "each",
     "local_step",
     "parallel",
     "read_timeline",
     "sequence",
+    "sleep",
     "step",
+    "wait",
     "when",
 ]

@@ -26,10 +26,12 @@ Where: TypeAlias = Literal[
     "compensation",
     "condition",
     "items",
+    "on_timeout",
     "otherwise",
     "record",
     "skip_if",
     "then",
+    "until",
 ]
 """The function of a step's declaration that raised."""
 

@@ -22,6 +22,8 @@ from eventbraid.saga.machine._events import (
     SagaEvent,
     SagaStarted,
     SagaStuck,
+    SignalReceived,
+    SignalRefused,
     SkippedByHand,
     StepAnsweredLate,
     StepCompensated,
@@ -31,6 +33,8 @@ from eventbraid.saga.machine._events import (
     StepStarted,
     StepSucceeded,
     StepUnknown,
+    WaitEnded,
+    WaitStarted,
 )
 from eventbraid.saga.machine._fold import evolve
 from eventbraid.saga.machine._progress import Progress, SagaStatus
@@ -203,6 +207,14 @@ def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - 
             return "listed", _counted(len(keys), "item")
         case ItemsCompleted(without_result=missing):
             return "settled", f"{len(missing)} without result" if missing else ""
+        case WaitStarted(until=until):
+            return "waiting", "" if until is None else f"until {until.isoformat()}"
+        case SignalReceived(signal=signal, by=by):
+            return "signal", f"{signal}, by {by}" if by else signal
+        case SignalRefused(signal=signal, reason=reason):
+            return "signal refused", f"{signal}: {reason}"
+        case WaitEnded(signal=signal):
+            return "waited", signal or "the time has come"
         case StepGivenUp():
             return "given up", "another command took its place"
         case StepAnsweredLate():

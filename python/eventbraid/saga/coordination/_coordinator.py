@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eventbraid.command import AsyncExecutor, RetryPolicy
 from eventbraid.errors import SagaNotFound
 from eventbraid.lease._liveness import STALE_AFTER, validate_stale_after
 from eventbraid.saga.coordination._assembly import assemble
 from eventbraid.saga.coordination._handle import SagaHandle
+from eventbraid.saga.machine._outcomes import SignalRequest
 from eventbraid.saga.running._journal import Journal
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import checked
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from eventbraid.event import EventRegistry
     from eventbraid.saga.coordination._saga_summary import SagaSummary
     from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.definition._wait import Signal
     from eventbraid.saga.running._observer import Observer
     from eventbraid.store import AsyncStore
 
 S = TypeVar("S")
+P = TypeVar("P")
 
 _ENDS_A_CHECKPOINT = 1_000
 _COMMAND_RETRY = RetryPolicy()
@@ -302,6 +305,59 @@ class SagaCoordinator:
             SagaBlocked: The saga's records can't be read.
         """
         await self._parts.decisions.cancel(saga_id, reason)
+
+    @overload
+    async def signal(
+        self,
+        saga_id: str,
+        signal: Signal[None],
+        /,
+        *,
+        by: str = ...,
+        note: str = ...,
+    ) -> None: ...
+    @overload
+    async def signal(
+        self,
+        saga_id: str,
+        signal: Signal[P],
+        payload: P,
+        /,
+        *,
+        by: str = ...,
+        note: str = ...,
+    ) -> None: ...
+    async def signal(
+        self,
+        saga_id: str,
+        signal: Signal[Any],
+        payload: Any = None,
+        /,
+        *,
+        by: str = "",
+        note: str = "",
+    ) -> None:
+        """Send a signal to a saga, durably, even without the saga's declaration.
+
+        If the saga waits for the signal, it continues. Otherwise it keeps the signal
+        until it waits for it.
+
+        Args:
+            saga_id: The saga's id.
+            signal: The signal.
+            payload: Its payload, of the signal's type.
+            by: The person or the program that sends it; recorded.
+            note: The reason; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidValue: The payload isn't of the signal's type.
+            InvalidTransition: The saga has ended.
+            SagaBlocked: The saga's records can't be read.
+        """
+        encoded = signal.codec.encode(payload)
+        request = SignalRequest(signal.name, encoded, by, note)
+        await self._parts.decisions.signal(saga_id, request)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
         """Let a stuck saga try again the step or compensation at which it is stuck.

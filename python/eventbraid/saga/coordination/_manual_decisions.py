@@ -23,6 +23,7 @@ from eventbraid.saga.machine._decider import decide_without_declaration
 from eventbraid.saga.machine._outcomes import (
     CancelRequest,
     RetryRequest,
+    SignalRequest,
     SkipRequest,
 )
 from eventbraid.saga.running._records import head_of
@@ -78,6 +79,18 @@ class ManualDecisions:
         self._workers.work_again(run)
         await self._intake.catch_up(run)
 
+    async def signal(self, saga_id: str, request: SignalRequest) -> None:
+        """Record a signal for a saga, and let the saga use it."""
+        self._workers.require_running()
+        try:
+            run = await self._finder.find(saga_id)
+        except (SagaBlocked, GraphMismatch):
+            await self._record_without_code(saga_id, request)
+            return
+        await self._commit(run, request)
+        run.wake()
+        await self._intake.catch_up(run)
+
     async def retry(self, saga_id: str, by: str, note: str) -> None:
         """Let a stuck saga try again the step or compensation at which it is stuck."""
         _require_author_and_note(by, note)
@@ -101,7 +114,9 @@ class ManualDecisions:
         await self._intake.catch_up(run)
 
     async def _commit(
-        self, run: Run[Any], request: CancelRequest | RetryRequest | SkipRequest
+        self,
+        run: Run[Any],
+        request: CancelRequest | RetryRequest | SkipRequest | SignalRequest,
     ) -> None:
         """Record a decision; decide again if the saga's stream has grown.
 
@@ -126,7 +141,7 @@ class ManualDecisions:
                 return
 
     async def _record_without_code(
-        self, saga_id: str, request: CancelRequest | RetryRequest
+        self, saga_id: str, request: CancelRequest | RetryRequest | SignalRequest
     ) -> None:
         """Record a decision about a saga that this program can't drive.
 

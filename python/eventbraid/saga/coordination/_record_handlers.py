@@ -11,6 +11,7 @@ from eventbraid.saga.machine._events import (
     COORDINATORS_STREAM,
     COORDINATORS_TYPE,
     ENDED_TYPES,
+    SIGNAL_TYPE,
     STARTED_TYPE,
     STUCK_TYPE,
 )
@@ -41,6 +42,7 @@ TYPES = (
     *ENDED_TYPES,
     ATTENTION_TYPE,
     COORDINATORS_TYPE,
+    SIGNAL_TYPE,
     STARTED_TYPE,
     STUCK_TYPE,
     COMPENSATION_STARTED_TYPE,

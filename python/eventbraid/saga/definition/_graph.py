@@ -19,9 +19,9 @@ class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
     Attributes:
         name: The name of the step or the choice, or of the step of each item; empty for
             a parallel group.
-        kind: The value of the step's `StepKind`, ``"parallel"``, ``"when"`` or
-            ``"each"``.
-        local: Whether it is a local step.
+        kind: The value of the step's `StepKind`, ``"wait"``, ``"parallel"``,
+            ``"when"`` or ``"each"``.
+        local: Whether it has no effect before a commit, as a local step and a wait.
         has_compensation: Whether the step has a compensation.
         replaceable: Whether another command replaces the step if it fails for good.
         branches: The branches of a group, each of them a sequence; for a choice, the
@@ -40,7 +40,9 @@ class NodeShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """Describe the step in one line, or the group by the names of its steps."""
         if self.branches:
             return names_of((self,))
-        words = [self.kind, "local" if self.local else "external"]
+        words = [self.kind]
+        if self.kind != WAIT:
+            words.append("local" if self.local else "external")
         words += ["with compensation"] * self.has_compensation
         words += ["replaceable"] * self.replaceable
         return f"{self.name!r} ({', '.join(words)})"
@@ -51,6 +53,7 @@ Graph: TypeAlias = tuple[NodeShape, ...]
 PARALLEL = "parallel"
 WHEN = "when"
 EACH = "each"
+WAIT = "wait"
 
 
 def steps_of(graph: Sequence[NodeShape]) -> Iterator[NodeShape]:

@@ -13,6 +13,7 @@ from eventbraid.saga.definition._each import BEFORE_KEY, Each
 from eventbraid.saga.definition._graph import (
     EACH,
     PARALLEL,
+    WAIT,
     WHEN,
     Graph,
     NodeShape,
@@ -30,6 +31,7 @@ from eventbraid.saga.definition._group import (
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.saga.definition._steps_by_name import StepsByName
+from eventbraid.saga.definition._wait import WaitStep
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
@@ -237,6 +239,8 @@ def _shape(node: SagaNode[S]) -> NodeShape:
         both = (_graph(node.then.nodes), _graph(node.otherwise.nodes))
         return NodeShape(node.name, WHEN, branches=both)
     step = cast("SagaStep[S]", node)
+    if isinstance(step, WaitStep):
+        return NodeShape(step.name, WAIT, local=True)
     return NodeShape(
         step.name,
         step.kind.value,
@@ -263,16 +267,24 @@ def _places(
 
 
 def _settled_from(nodes: Sequence[SagaNode[S]]) -> int:
-    """Return the number of nodes up to the last one that can compensate the saga."""
-    fatal = [
-        i
-        for i, node in enumerate(nodes)
-        if any(_may_compensate_saga(step) for step in steps_of_nodes((node,)))
-    ]
-    return fatal[-1] + 1 if fatal else 0
+    """Return the number of nodes up to the last one that can compensate the saga.
+
+    A wait before the pivot is such a node even if it never fails: the saga's deadline
+    may pass during the wait.
+    """
+    last, is_settled = 0, False
+    for i, node in enumerate(nodes):
+        for step in steps_of_nodes((node,)):
+            is_open_wait = isinstance(step, WaitStep) and not is_settled
+            if is_open_wait or _may_compensate_saga(step):
+                last = i + 1
+            is_settled |= step.kind is not StepKind.COMPENSATABLE
+    return last
 
 
 def _may_compensate_saga(node: SagaStep[S]) -> bool:
+    if isinstance(node, WaitStep):
+        return node.may_fail
     if node.kind is StepKind.RETRIABLE:
         return False
     return node.otherwise is None or node.has_compensation
@@ -326,7 +338,7 @@ def _checked_nodes(name: str, steps: Sequence[SagaNode[S]]) -> tuple[SagaNode[S]
 
 
 def _check_step(name: str, node: SagaStep[S]) -> None:
-    if not isinstance(node, Step | LocalStep):
+    if not isinstance(node, Step | LocalStep | WaitStep):
         raise InvalidSaga(
             f"saga {name!r}: {node!r} is not a step; build it with step() or "
             "local_step()"

@@ -80,6 +80,16 @@ class Items(msgspec.Struct, frozen=True, gc=False):
         return not self.open and self.begun == len(self.keys)
 
 
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """The recorded start of a wait.
+
+    Attributes:
+        until: The time at which it ends if there is no signal; None: it has no end.
+    """
+
+    until: datetime | None
+
+
 class Branch(msgspec.Struct, frozen=True, gc=False):
     """A branch of a saga's graph: the node that is next, and its state.
 
@@ -98,6 +108,7 @@ class Branch(msgspec.Struct, frozen=True, gc=False):
             items, if it is a step that is executed for each item.
         chosen: The index of that sequence in the graph; None before the choice.
         items: The items; None before they are listed.
+        waiting: The start of the wait, if the next node is one that has begun.
     """
 
     position: int = 0
@@ -107,6 +118,7 @@ class Branch(msgspec.Struct, frozen=True, gc=False):
     branches: tuple[Branch, ...] = ()
     chosen: int | None = None
     items: Items | None = None
+    waiting: Waiting | None = None
 
 
 NO_BRANCH = Branch(-1)

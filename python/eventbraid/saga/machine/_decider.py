@@ -30,6 +30,7 @@ from eventbraid.saga.machine._outcomes import (
     RefusedSuccess,
     Request,
     RetryRequest,
+    SignalRequest,
     SkipRequest,
     Start,
     Success,
@@ -39,6 +40,7 @@ from eventbraid.saga.machine._outcomes import (
 from eventbraid.saga.machine._progress import Progress, SagaStatus
 from eventbraid.saga.machine._request_rules import cancel, retry, skip, start
 from eventbraid.saga.machine._state import SagaState
+from eventbraid.saga.machine._wait_rules import receive_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +161,7 @@ _RULES_OF_RECORDS: dict[
 ] = {
     CancelRequest: cancel,
     RetryRequest: retry,
+    SignalRequest: receive_signal,
     Unfoldable: record_unfoldable,
 }
 

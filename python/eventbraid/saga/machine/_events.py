@@ -168,6 +168,68 @@ class ItemsCompleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     without_result: tuple[str, ...] = ()
 
 
+@register_event("saga.wait_started")
+class WaitStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The saga waits, and records nothing until the wait ends.
+
+    Attributes:
+        step: The step's name.
+        until: The time at which the wait ends if there is no signal; None: it has no
+            end.
+    """
+
+    step: str
+    until: datetime | None = None
+
+
+@register_event("saga.signal_received")
+class SignalReceived(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A signal was sent to the saga, which may not wait for it yet.
+
+    Attributes:
+        signal: The signal's name.
+        payload: Its payload, as JSON.
+        by: The person or the program that sent it; empty if not given.
+        note: The reason; empty if not given.
+    """
+
+    signal: str
+    payload: msgspec.Raw = NOTHING
+    by: str = ""
+    note: str = ""
+
+
+@register_event("saga.signal_refused")
+class SignalRefused(msgspec.Struct, frozen=True, gc=False):
+    """A signal can't end the wait for it, because its payload has another type.
+
+    Attributes:
+        signal: The signal's name.
+        number: Its number, from 1, among all signals that the saga has received.
+        reason: The reason, for people.
+    """
+
+    signal: str
+    number: int
+    reason: str
+
+
+@register_event("saga.wait_ended")
+class WaitEnded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The wait has ended with a signal, or because its time has come.
+
+    Attributes:
+        step: The step's name.
+        signal: The name of the signal; empty if the time has come.
+        number: Its number, from 1, among all signals that the saga has received; 0 if
+            the time has come.
+    """
+
+    step: str
+    signal: str = ""
+    number: int = 0
+
+
 @register_event("saga.step_given_up")
 class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
     """The step failed for good and another command replaced it; the saga continues."""
@@ -382,6 +444,10 @@ SagaEvent: TypeAlias = (
     | BranchChosen
     | ItemsListed
     | ItemsCompleted
+    | WaitStarted
+    | SignalReceived
+    | SignalRefused
+    | WaitEnded
     | StepGivenUp
     | StepAnsweredLate
     | CompensationStarted
@@ -400,6 +466,7 @@ STARTED_TYPE = "saga.started"
 STUCK_TYPE = "saga.stuck"
 COMPENSATION_STARTED_TYPE = "saga.compensation_started"
 ENDED_TYPES = ("saga.completed", "saga.compensated")
+SIGNAL_TYPE = "saga.signal_received"
 BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
 ATTENTION_STREAM = "saga-attention"
 ATTENTION_TYPE = "saga.needs_attention"

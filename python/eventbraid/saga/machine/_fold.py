@@ -38,6 +38,8 @@ from eventbraid.saga.machine._events import (
     SagaEvent,
     SagaStarted,
     SagaStuck,
+    SignalReceived,
+    SignalRefused,
     SkippedByHand,
     StepAnsweredLate,
     StepCompensated,
@@ -47,6 +49,8 @@ from eventbraid.saga.machine._events import (
     StepStarted,
     StepSucceeded,
     StepUnknown,
+    WaitEnded,
+    WaitStarted,
 )
 from eventbraid.saga.machine._progress import Progress, SagaStatus, with_root
 from eventbraid.saga.machine._step_transitions import (
@@ -69,6 +73,12 @@ from eventbraid.saga.machine._transition_checks import (
     refuse,
     require_known,
     require_stuck_at,
+)
+from eventbraid.saga.machine._wait_transitions import (
+    after_signal_received,
+    after_signal_refused,
+    after_wait_ended,
+    after_wait_started,
 )
 
 
@@ -129,6 +139,9 @@ def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
 def _ends_block(progress: Progress, event: SagaEvent) -> bool:
     """Return whether a record proves that a blocked saga is no longer blocked."""
     blocked = progress.blocked
+    if isinstance(event, SignalReceived):
+        # Anyone can send a signal; it proves nothing about the program.
+        return False
     if not progress.compensating or blocked is None:
         return True
     # A program in which `then` has a defect can't fold the state, and so makes no
@@ -229,6 +242,10 @@ _TRANSITIONS: dict[type[SagaEvent], tuple[tuple[SagaStatus, ...], _Transition]] 
     BranchChosen: _from(_RUNNING, to=after_branch_chosen),
     ItemsListed: _from(_RUNNING, to=after_items_listed),
     ItemsCompleted: _from(_RUNNING, to=after_items_completed),
+    WaitStarted: _from(_RUNNING, to=after_wait_started),
+    WaitEnded: _from(_RUNNING, to=after_wait_ended),
+    SignalReceived: _from(_RUNNING, _COMPENSATING, _STUCK, to=after_signal_received),
+    SignalRefused: _from(_RUNNING, to=after_signal_refused),
     StepGivenUp: _from(_RUNNING, to=after_step_given_up),
     StepAnsweredLate: _from(*_STARTED, to=after_step_answered_late),
     CompensationStarted: _from(_RUNNING, _STUCK, to=after_compensation_started),

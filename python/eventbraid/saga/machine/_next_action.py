@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from eventbraid.saga.definition._step import (
@@ -22,7 +23,6 @@ from eventbraid.saga.machine._step_rules import ends_in_compensation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container
-    from datetime import datetime
 
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import SagaStep
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._state import SagaState
 
 S = TypeVar("S")
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+"""The end of a wait that has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,9 @@ def _first_of(found: list[Attempt | Wait]) -> Action:
         return found[0]
     attempts = tuple([one for one in found if not isinstance(one, Wait)])
     if attempts:
-        return attempts[0] if len(attempts) == 1 else Together(attempts)
+        # Also a single attempt, if other branches wait: the end of a wait may be due
+        # during the attempt.
+        return Together(attempts)
     waits = [one for one in found if isinstance(one, Wait)]
     return min(waits, key=_end_of, default=AwaitAttempts())
 
@@ -239,6 +244,8 @@ def _attempt_of(
     now: datetime,
 ) -> Attempt | Wait:
     """Return the action for one step that is next."""
+    if branch.waiting is not None:
+        return Wait(wake_time(saga, progress, branch.waiting.until or _NEVER))
     attempts = branch.attempts
     if attempts.in_flight:
         if is_external(node):

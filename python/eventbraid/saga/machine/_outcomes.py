@@ -242,7 +242,23 @@ class SkipRequest(msgspec.Struct, frozen=True):
     note: str
 
 
-Request: TypeAlias = Start | CancelRequest | RetryRequest | SkipRequest
+class SignalRequest(msgspec.Struct, frozen=True):
+    """The request to keep a signal until a wait of the saga uses it.
+
+    Attributes:
+        signal: The signal's name.
+        payload: Its payload, as JSON.
+        by: The person or the program that sends it; may be empty.
+        note: The reason; may be empty.
+    """
+
+    signal: str
+    payload: msgspec.Raw
+    by: str = ""
+    note: str = ""
+
+
+Request: TypeAlias = Start | CancelRequest | RetryRequest | SkipRequest | SignalRequest
 
 ActionOutcome: TypeAlias = (
     Proceed
@@ -260,5 +276,7 @@ ActionOutcome: TypeAlias = (
     | CompensationFailure
 )
 
-WithoutDeclaration: TypeAlias = CancelRequest | RetryRequest | Unfoldable
+WithoutDeclaration: TypeAlias = (
+    CancelRequest | RetryRequest | SignalRequest | Unfoldable
+)
 """The arguments of decisions that need only the records, not the declaration."""

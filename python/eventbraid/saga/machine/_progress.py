@@ -23,7 +23,7 @@ from eventbraid.saga.machine._branch import (
     undecided_in,
     undecided_node,
 )
-from eventbraid.saga.machine._events import NOTHING, DefectRecorded
+from eventbraid.saga.machine._events import NOTHING, DefectRecorded, SignalReceived
 
 
 class SagaStatus(Enum):
@@ -62,6 +62,10 @@ class SagaStatus(Enum):
 _RUNNING = SagaStatus.RUNNING
 _STUCK = SagaStatus.STUCK
 _COMPLETED, _COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
+
+
+# The kinds of steps after which a saga can't be compensated any more.
+_FINAL_KINDS = ("pivot", "retriable")
 
 
 class Compensation(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +115,9 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         compensating: Whether its compensation has begun.
         plan: The steps that are still to be compensated, in this order.
         compensations: The state of each compensation of the plan that was attempted.
+        signals: The signals that no wait has used yet, each with its number, in the
+            order in which they were received.
+        signal_count: The number of all signals that were received.
     """
 
     id: str
@@ -133,6 +140,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     compensating: bool = False
     plan: tuple[str, ...] = ()
     compensations: Mapping[str, Compensation] = {}
+    signals: tuple[tuple[int, SignalReceived], ...] = ()
+    signal_count: int = 0
 
     @property
     def declaration(self) -> Declaration:
@@ -220,7 +229,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         position = self.root.position
         settled, next_node = self.graph[:position], self.graph[position:][:1]
         return (
-            any(shape.kind != "compensatable" for shape in steps_of(settled))
+            any(shape.kind in _FINAL_KINDS for shape in steps_of(settled))
             or any(shape.kind == "retriable" for shape in steps_of(next_node))
             or self.has_open_pivot
         )

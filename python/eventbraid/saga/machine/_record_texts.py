@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # longer.
 _MAXIMUM_RECORDED = 4_000
 # These fields are names that other records refer to, so they must not be shortened.
-_NAMES = frozenset({"choice", "graph_hash", "saga", "step", "why"})
+_NAMES = frozenset({"choice", "graph_hash", "saga", "signal", "step", "why"})
 
 
 def with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:

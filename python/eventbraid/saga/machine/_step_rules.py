@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
+from eventbraid.saga.definition._graph import WAIT
 from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._compensation_rules import start_compensation
@@ -32,6 +33,7 @@ from eventbraid.saga.machine._events import (
 from eventbraid.saga.machine._item_rules import complete_items, list_items, state_for
 from eventbraid.saga.machine._progress import SagaStatus, items_of
 from eventbraid.saga.machine._step_transitions import attempt_to_be_settled
+from eventbraid.saga.machine._wait_rules import proceed_with_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import SagaStep
+    from eventbraid.saga.definition._wait import WaitStep
     from eventbraid.saga.machine._branch import Attempts, Branch
     from eventbraid.saga.machine._draft import Draft
     from eventbraid.saga.machine._events import CompensationReason, SagaEvent
@@ -140,33 +143,52 @@ def advance_if_possible(draft: Draft[Any]) -> None:
 def _record_starts(draft: Draft[Any]) -> None:
     """Record what is due for the nodes that are next, and start the external steps."""
     starts: dict[str, StepStarted | None] = {}
-    by_name = draft.saga.by_name
-    examined = False
-    while not examined:
-        examined = True
-        for name in draft.progress.undecided:
-            _record_decision(draft, name)
-            examined = False
-        for shape, branch in draft.progress.active:
-            step = shape.name
-            is_attempted = branch.attempts.number or branch.answer is not None
-            if is_attempted or branch.failure is not None or step in starts:
-                continue
-            node = by_name[step]
-            reason = None
-            if node.skip_if is not None:
-                reason = _skip_reason(draft, step, node.skip_if)
-            if reason is not None:
-                draft.record(StepSkipped(step, reason))
-                examined = False
-                break
-            starts[step] = StepStarted(step) if is_external(node) else None
+    while _record_settled(draft, starts):
+        # A settled step may be followed by others.
+        continue
+    if draft.progress.stuck_steps and end_group(draft):
+        return
     if not draft.progress.active and not draft.progress.undecided:
         draft.record(SagaCompleted())
         return
     for start in starts.values():
         if start is not None:
             draft.record(start)
+
+
+def _record_settled(draft: Draft[Any], starts: dict[str, StepStarted | None]) -> bool:
+    """Record decisions, and the end of a step that is settled without an attempt.
+
+    Args:
+        draft: The draft of the decision.
+        starts: The records of the steps that have to be started; they are added.
+
+    Returns:
+        Whether something was recorded, so that other nodes may be next.
+    """
+    undecided = draft.progress.undecided
+    for name in undecided:
+        _record_decision(draft, name)
+    if undecided:
+        return True
+    for shape, branch in draft.progress.active:
+        step = shape.name
+        is_attempted = branch.attempts.number or branch.answer is not None
+        if is_attempted or branch.failure is not None or step in starts:
+            continue
+        node = draft.saga.by_name[step]
+        if node.skip_if is not None and branch.waiting is None:
+            reason = _skip_reason(draft, step, node.skip_if)
+            if reason is not None:
+                draft.record(StepSkipped(step, reason))
+                return True
+        if shape.kind == WAIT:
+            if proceed_with_wait(draft, cast("WaitStep[Any]", node), branch):
+                return True
+            starts[step] = None
+        else:
+            starts[step] = StepStarted(step) if is_external(node) else None
+    return False
 
 
 def _record_decision(draft: Draft[Any], name: str) -> None:

@@ -80,7 +80,7 @@ class AttemptsTogether:
             Outage: The local code of a step raised an `OSError`.
             EventbraidError: The store has failed, or the lease is lost.
         """
-        self._run.begin_turns()
+        self._run.begin_turns(self._note_change)
         try:
             async with anyio.create_task_group() as group:
                 self._start(group, attempts)
@@ -157,6 +157,9 @@ class AttemptsTogether:
             if isinstance(action, Commit):
                 await self._journal.commit(run, action.events, action.state)
         return action
+
+    def _note_change(self) -> None:
+        self._changed.set()
 
     async def _wait(self, seconds: float | None) -> None:
         """Wait until an attempt has ended, at most for a number of seconds."""

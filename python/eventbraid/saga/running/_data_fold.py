@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eventbraid.saga._defect_classification import Defect, raise_if_it_ends_the_program
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._step import LocalStep, external
-from eventbraid.saga.machine._events import ItemsCompleted, ItemsListed, StepSucceeded
+from eventbraid.saga.machine._events import (
+    ItemsCompleted,
+    ItemsListed,
+    SignalReceived,
+    StepSucceeded,
+    WaitEnded,
+)
 from eventbraid.saga.machine._item_rules import fold_items
 from eventbraid.saga.machine._state import SagaState
+from eventbraid.saga.machine._wait_rules import fold_wait
 from eventbraid.saga.running._blocked_error import blocked_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    import msgspec
 
     from eventbraid.command import Executed
     from eventbraid.saga.definition._codec import Encoded
@@ -51,6 +60,7 @@ def fold_state(
         raise blocked_error(progress, f"{reason}; correct the program") from error
     keys: dict[str, tuple[str, ...]] = {}
     before_items: dict[str, Encoded[S]] = {}
+    payloads: list[msgspec.Raw] = []
     for event in history:
         try:
             if isinstance(event, StepSucceeded):
@@ -60,6 +70,11 @@ def fold_state(
             elif isinstance(event, ItemsCompleted):
                 results = progress.results
                 data = fold_items(saga, event, keys[event.step], results, data)
+            elif isinstance(event, SignalReceived):
+                payloads.append(event.payload)
+            elif isinstance(event, WaitEnded):
+                payload = payloads[event.number - 1] if event.number else None
+                data = fold_wait(saga, event, payload, data)
         except BaseException as error:
             raise_if_it_ends_the_program(error)
             raise Defect(getattr(event, "step", ""), "then", error) from error

@@ -13,6 +13,7 @@ from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 from eventbraid.saga.running._setbacks import Setbacks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -74,6 +75,7 @@ class Run(Generic[S]):
 
     __slots__ = (
         "__weakref__",
+        "_listener",
         "_timer",
         "_turn",
         "at_rest",
@@ -112,6 +114,7 @@ class Run(Generic[S]):
         self.error: SagaError | None = None
         self._timer: Timer | None = None
         self._turn: anyio.Lock | None = None
+        self._listener: Callable[[], None] | None = None
 
     # --- the recorded state ----------------------------------------------------------
 
@@ -180,13 +183,18 @@ class Run(Generic[S]):
 
     # --- attempts at the same time ---------------------------------------------------
 
-    def begin_turns(self) -> None:
-        """Let tasks of the saga decide and record outcomes one after the other."""
+    def begin_turns(self, listener: Callable[[], None]) -> None:
+        """Let tasks of the saga decide and record outcomes one after the other.
+
+        Args:
+            listener: Is called when another writer has appended to the stream.
+        """
         self._turn = anyio.Lock()
+        self._listener = listener
 
     def end_turns(self) -> None:
         """Return to one task."""
-        self._turn = None
+        self._turn = self._listener = None
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Return a block in which no other task of the saga decides or records.
@@ -236,6 +244,8 @@ class Run(Generic[S]):
         self.is_stale = True
         if self._timer is not None:
             self._timer.wake()
+        elif self._listener is not None:
+            self._listener()
 
     def cancel_timer(self) -> None:
         """Cancel the wait for the next attempt: the saga isn't driven here any more."""
