@@ -23,6 +23,7 @@ from eventbraid.testing._faulty_store import FaultyStore
 from eventbraid.testing._history import StreamEvents, on
 from eventbraid.testing._purity import ImpureCommand, check_purity
 from eventbraid.testing._recording_hooks import RecordedExecution, RecordingHooks
+from eventbraid.testing._saga_lab import SagaLab
 from eventbraid.testing._scenario import Given, Outcome, given
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ __all__ = [
     "Outcome",
     "RecordedExecution",
     "RecordingHooks",
+    "SagaLab",
     "SequentialIds",
     "SnapshotUnderTest",
     "StoreBackend",

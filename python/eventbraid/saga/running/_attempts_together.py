@@ -163,7 +163,6 @@ class AttemptsTogether:
 
     async def _wait(self, seconds: float | None) -> None:
         """Wait until an attempt has ended, at most for a number of seconds."""
-        with anyio.move_on_after(seconds):
-            await self._changed.wait()
+        await self._run.clock.wait(self._changed, seconds)
         if self._changed.is_set():
             self._changed = anyio.Event()

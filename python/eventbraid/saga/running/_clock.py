@@ -16,10 +16,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import anyio
+
 from eventbraid.saga.machine._due_times import CLOCK_TOLERANCE_SECONDS, TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
 _log = logging.getLogger("eventbraid.saga")
@@ -94,6 +96,11 @@ class Clock:
             self._offset, self._jumped_to = measured, None
         return self._offset
 
+    async def wait(self, event: anyio.Event, seconds: float | None) -> None:
+        """Wait for an event, at most for a number of seconds; None: without limit."""
+        with anyio.move_on_after(seconds):
+            await event.wait()
+
     def lowest_offset(self) -> float:
         """Return the lower of the offsets before and after an unconfirmed jump."""
         offset = self.offset()
@@ -145,6 +152,10 @@ class SagaClock:
             if not self._clock.seconds_to_confirm():
                 self._offset, self.is_confirmed = offset, True
         return datetime.fromtimestamp(monotonic + offset, UTC)
+
+    def wait(self, event: anyio.Event, seconds: float | None) -> Awaitable[None]:
+        """Wait for an event, at most for a number of seconds; None: without limit."""
+        return self._clock.wait(event, seconds)
 
     def bounded(self, due: datetime, longest: timedelta) -> datetime:
         """Return a recorded due time, or an earlier time if the recorded one is wrong.
