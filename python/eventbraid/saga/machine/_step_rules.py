@@ -146,8 +146,10 @@ def _record_starts(draft: Draft[Any]) -> None:
     while _record_settled(draft, starts):
         # A settled step may be followed by others.
         continue
-    if draft.progress.stuck_steps and end_group(draft):
-        return
+    for _, branch in draft.progress.active:
+        # A wait may have failed here, because its time has come.
+        if branch.failure is not None and end_group(draft):
+            return
     if not draft.progress.active and not draft.progress.undecided:
         draft.record(SagaCompleted())
         return

@@ -19,7 +19,11 @@ def step_context(run: Run[Any], node: SagaStep[Any], attempt: int) -> StepContex
     """Return the context for the functions of a step other than its compensation."""
     key = forward_key(run.state.progress, node.name)
     return StepContext(
-        state=state_for(run.saga, run.state, node.name),
+        state=(
+            state_for(run.saga, run.state, node.name)
+            if run.saga.fan_outs
+            else run.state.data.read()
+        ),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
