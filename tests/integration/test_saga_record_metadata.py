@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga import Signal, each, wait, when
 from eventbraid.saga.machine import _events
 from tests.saga_kit import (
     QUICK,
@@ -172,7 +173,23 @@ async def refused_by_its_receiver_while_it_is_compensated(store):
     await outcome_of(store, saga, wanted=eb.SagaOutcome.COMPENSATED)
 
 
+async def chosen_listed_and_waited_for(store):
+    number, text = Signal("answer", int), Signal("answer", str)
+    saga = trip(
+        when("never", lambda _: False, then=[inside("book")]),
+        each(lambda _: {"a": 1}, inside("pack")),
+        wait(number),
+    )
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id=ID)
+        await coordinator.signal(ID, text, "no number")
+        await coordinator.signal(ID, number, 1)
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
+
+
 SCENARIOS = {
+    chosen_listed_and_waited_for: "branch_chosen items_listed items_completed "
+    "wait_started signal_received signal_refused wait_ended",
     completed: "started step_started step_succeeded step_skipped step_failed "
     "step_given_up completed",
     compensated: "compensation_started compensation_attempted step_compensated "
