@@ -1,6 +1,8 @@
 """Reads and writes the snapshots of streams' states.
 
-A kind of streams sets the interval: ``snapshot_every`` of `Stream` (`_stream`).
+A kind of streams sets the interval: ``snapshot_every`` of `Stream` (`_stream`). Two
+modules decide when a snapshot is written: `_stream_states` after a commit, and
+`_stream_loading` after the fold of a long stream.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._body_codec import BodyCodecs
 from eventbraid.event._codec import codec_of
 from eventbraid.event._event_type import EventType
-from eventbraid.event._evolution import problems_of, sources_of
+from eventbraid.event._version_graph import problems_of, sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -35,7 +35,7 @@ class LogReader:
         self.position = 0
 
     def begin_at(self, position: int) -> None:
-        """Read from a position on, instead of from the start."""
+        """Set the position after which `read_new` begins."""
         self.position = position
 
     def wait_for_more(self) -> Awaitable[object]:
@@ -48,7 +48,7 @@ class LogReader:
         """Read up to the present head of the log.
 
         Args:
-            handle: Is called with each record, before the next one is read.
+            handle: Is awaited for each record, in the order of the log.
         """
         # The head is read before the records. A page may also have records beyond this
         # head, which are handled, too. If a page isn't full, there are no further

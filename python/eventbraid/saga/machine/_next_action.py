@@ -147,7 +147,10 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Do nothing more in this program: each remaining compensation has a defect."""
+    """Do nothing more in this program: it can attempt no remaining compensation.
+
+    Each remaining compensation has a defect, or must wait for one that has.
+    """
 
 
 Attempt: TypeAlias = Call | Record | Execute | Compensate

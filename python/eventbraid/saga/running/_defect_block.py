@@ -43,15 +43,15 @@ class DefectBlock:
                 found = DefectFound(defect, keeps_answer=False)
                 await self._journal.commit(run, *run.decide(found))
         if run.state.progress.compensating:
-            # Another step may be compensated meanwhile. The next action shows whether
-            # one is left.
+            # The driver continues: `next_action` returns the compensation of another
+            # step, or `Blocked` if none can be attempted.
             run.setbacks.add_defect(defect)
             return
         run.setbacks.add_block(is_outage=defect.is_outage)
         raise blocked_error(run.state.progress, defect.reason) from defect.error
 
     def raise_blocked(self, run: Run[Any]) -> NoReturn:
-        """Raise `SagaBlocked`, because each remaining compensation has a defect.
+        """Raise `SagaBlocked`, because no remaining compensation can be attempted.
 
         Raises:
             SagaBlocked: Always; the error names the first defect.
@@ -64,8 +64,8 @@ class DefectBlock:
 def blocking_defect(run: Run[Any], trouble: Defect | Outage) -> Defect:
     """Return the defect that blocks a saga; an outage that lasts long counts as one.
 
-    If the saga's last recorded defect is the same outage, the outage has lasted since
-    that record. So it blocks the saga again at once.
+    If the saga's last recorded defect is the same outage, the outage is taken to have
+    lasted since that record. So it blocks the saga again at once.
 
     Raises:
         Outage: The outage hasn't lasted long yet; the driver takes the action again

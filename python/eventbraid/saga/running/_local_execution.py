@@ -74,9 +74,10 @@ class LocalExecution:
         # commit, so the next step can't start in the same commit.
         events, state = run.decide(Success(node.name, proceeds=node.then is None))
         try:
-            # The command is built here, not inside `execute`. If the user's function
-            # raises an error of another store, this error must not count as one of the
-            # saga's store.
+            # The command is built before `Journal.execute` is called, not inside that
+            # call. The user's function may use another store. `call_local` turns an
+            # error of that store into a defect. Otherwise it would count as an error of
+            # the saga's store (`NOT_ABOUT_THE_STEP`).
             command = call_local(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
                 run, command, events, state, cause=context.idempotency_key

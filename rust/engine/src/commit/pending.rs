@@ -15,11 +15,11 @@ const ACCEPTED: u8 = 1;
 const DURABLE: u8 = 2;
 const REFUSED: u8 = 3;
 
-/// An append that others may build on: whether it was accepted.
+/// The outcome of an append on which other appends may build.
 ///
-/// Clones refer to the same append. Give it to one append only, by [`crate::Prepared::as_pending`],
-/// and to none with an idempotency key: the result of such an append may be that of an earlier one,
-/// whose events are not the newest ones of their streams.
+/// Clones refer to the same append. Attach it to one append only ([`crate::Prepared::as_pending`]),
+/// and never to an append with an idempotency key: that append may be answered with the result of
+/// an earlier one, whose events are not the newest ones of their streams.
 #[derive(Clone, Debug)]
 pub struct PendingAppend {
     /// `ACCEPTED` is stored and compared under the write lock of the session, so an append that
@@ -51,8 +51,8 @@ impl PendingAppend {
     }
 
     /// Whether the frame of the append was accepted. While the caller holds the write lock, this
-    /// means that the frame precedes every frame that is written from now on. Without the lock, the
-    /// write may still fail.
+    /// means that the frame precedes every frame that is written from now on. If the caller
+    /// does not hold the lock, the frame's write may still be in progress, and may fail.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         matches!(self.state.load(Ordering::Acquire), ACCEPTED | DURABLE)

@@ -126,7 +126,8 @@ impl Coord {
     }
 
     /// Return the page, the locks and the slot of this session if the store is shared, otherwise
-    /// `None`. In a shared store the caller must also acquire the locks of the sessions.
+    /// `None`. In a shared store, the caller must acquire these locks in addition to the
+    /// locks between the threads of this session.
     ///
     /// A store becomes shared only while the threads of this session are locked out (see
     /// [`Coord::share`]), and remains shared until this session ends.
@@ -140,9 +141,10 @@ impl Coord {
     /// caller holds the writer's mutex and the maintenance lock, and no other thread of this
     /// session can sync (`Syncer::lead_unless`).
     ///
-    /// The conversion of `live` from exclusive to shared is not atomic. The joining session holds
-    /// `boot`, but a session that opens the store exclusively may acquire `live` in the middle of
-    /// the conversion. In that case an error is returned: this session has no lock on the store any
+    /// Between the two states, `live` is free. The joining session holds `boot`, which keeps out a
+    /// session that opens the store exclusively. But a session that does not hold `boot` may acquire
+    /// `live` in that moment, for example one that finds no lock files because they were deleted.
+    /// In that case an error is returned: this session has no lock on the store any
     /// more and must not write to it.
     ///
     /// `is_stopped` is called after `shared` is set. A thread that stopped this session before that
