@@ -276,8 +276,9 @@ async def test_the_items_are_those_of_the_state_before_the_group():
         lambda state: {7: "x"},
         lambda state: {"": "x"},
         lambda state: {"k" * 300: "x"},
+        lambda state: {f"{i:0>100}": "x" for i in range(11_000)},
     ],
-    ids=["raises", "no mapping", "no text", "empty", "too long"],
+    ids=["raises", "no mapping", "no text", "empty", "too long", "too many"],
 )
 async def test_a_defect_of_items_blocks_the_saga(items):
     step = outside(Receiver(), "book", then=None)

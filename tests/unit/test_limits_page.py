@@ -33,7 +33,12 @@ from eventbraid.event import (
     upcaster,
 )
 from eventbraid.saga.definition import _saga, _step_checks
-from eventbraid.saga.machine import _facts, _idempotency_keys, _record_texts
+from eventbraid.saga.machine import (
+    _facts,
+    _idempotency_keys,
+    _item_rules,
+    _record_texts,
+)
 from eventbraid.store import _duration, _reservation
 from eventbraid.testing import Conflict, FaultyStore
 
@@ -491,6 +496,9 @@ LIMITS: dict[str, Limit] = {
     "a saga: nesting of these facts": Limit(f"{_facts._MAXIMUM_LEVELS} levels"),
     "a saga: text of a record": Limit(
         f"{_record_texts._MAXIMUM_RECORDED:,} characters"
+    ),
+    "a saga: keys of the items of a step, together": Limit(
+        f"{_item_rules.KEYS_LIMIT // MIB} MiB"
     ),
 }
 

@@ -111,7 +111,8 @@ def each(
 
     Args:
         items: Returns the items by their keys: printable text, such that the
-            idempotency keys have at most 255 bytes. It must be pure, because it is
+            idempotency keys have at most 255 bytes, and all keys together at most 1
+            MiB. It must be pure, because it is
             called for each attempt and after restarts, with the saga's state as it was
             when the saga reached the group.
         step: The step, declared over `ItemState`. It has no ``then`` of its own, and is

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+KEYS_LIMIT = 2**20
+"""The maximum size of the keys of a step's items together, in bytes."""
+
 
 class SagaData(Protocol):
     """The data of a saga: those of a recorded state or of a draft."""
@@ -53,10 +56,20 @@ def list_items(draft: Draft[Any], step: str) -> None:
     """
     group = draft.saga.fan_outs[step]
     items = _items(group, step, draft.data)
+    size = 0
     for key in items:
         problem = _problem_of_key(draft.progress.id, step, key)
         if problem is not None:
             raise Defect(step, "items", ValueError(problem))
+        size += len(key.encode())
+    if size > KEYS_LIMIT:
+        # The record would be refused. It is in one commit with the step before, whose
+        # success would then count as one that can't be recorded.
+        too_many = ValueError(
+            f"the keys of the {len(items):,} items of step {step!r} have {size:,} "
+            f"bytes, expected at most {KEYS_LIMIT:,}; use fewer items, or shorter keys"
+        )
+        raise Defect(step, "items", too_many)
     draft.record(ItemsListed(step, tuple(items), group.concurrency))
     draft.keep_data_before_items(step)
 
