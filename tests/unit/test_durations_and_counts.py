@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import eventbraid as eb
+from eventbraid.lease._liveness import HEARTBEAT_SECONDS
 from eventbraid.store._duration import LONGEST_DURATION, validate_duration
 from eventbraid.store._reservation import LONGEST_SECONDS
 from tests.commands import Account, AccountEvent, Deposit, Deposited, Money, raw
@@ -41,6 +42,15 @@ def test_the_longest_reservation_is_that_of_the_engine(repository):
     )
     assert [float(s) for s in re.findall(pattern, source, re.MULTILINE)] == [
         LONGEST_SECONDS
+    ]
+
+
+def test_the_interval_of_heartbeats_is_that_of_the_engine(repository):
+    """It is named in the error about a ``stale_after`` that is too short."""
+    source = (repository / "rust/engine/src/heartbeat.rs").read_text()
+    pattern = r"^const HEARTBEAT_INTERVAL: Duration = Duration::from_millis\((\d+)\);"
+    assert [int(ms) / 1_000 for ms in re.findall(pattern, source, re.MULTILINE)] == [
+        HEARTBEAT_SECONDS
     ]
 
 
