@@ -71,9 +71,9 @@ class NewEvent:
         event_id: The event's id; if not given, one is generated when it is appended.
         original_time: When the event happened, if that isn't when it is recorded; with
             a time zone.
-        content: What an idempotency key compares in place of the body. Pass the plain
-            body here if `data` is encrypted, because a body that is encrypted again has
-            other bytes. It isn't stored.
+        content: The bytes that an idempotency key compares in place of the body. Pass
+            the plain body here if `data` is encrypted, because a body that is encrypted
+            again has other bytes. It isn't stored.
 
     Raises:
         InvalidArgument: If the original time has no time zone.

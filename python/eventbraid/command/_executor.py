@@ -55,7 +55,7 @@ class Executor:
         remembered_bytes: The maximum size of this cache, which is estimated; a small
             event takes about 1 KB.
         registry: The registry of the events; by default, that of the store.
-        on_undecodable: What to do with an event that can't be decoded. By default, the
+        on_undecodable: The policy for events that can't be decoded. By default, the
             execution raises. With ``"raw"``, commands whose events include
             `UndecodedEvent` get it in `apply`. A function is called with it, at least
             once, and the command decides without the event.

@@ -225,4 +225,4 @@ async def _read(
 
 
 def _no_deadline() -> None:
-    """Do nothing: these executions have no deadline."""
+    """Return at once, because these executions have no deadline."""

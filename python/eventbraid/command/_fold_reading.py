@@ -210,10 +210,10 @@ class FoldReading(Generic[S]):
         return True
 
     def note_conflict(self, conflict: VersionConflict) -> None:
-        """Do nothing: the next attempt reads all streams."""
+        """Ignore the conflict, because the next attempt reads all streams."""
 
     def require(self, versions: Mapping[str, int]) -> None:
-        """Do nothing: each attempt reads all streams."""
+        """Ignore the versions, because each attempt reads all streams."""
 
     def builds_on(self, port: Port, streams: Iterable[str]) -> Mapping[str, object]:
         """Return nothing: the command reads durable events."""
@@ -230,7 +230,7 @@ class FoldReading(Generic[S]):
         """Return None: the command reads durable events."""
 
     async def keep(self, port: Port, decision: Decision, appended: Appended) -> None:
-        """Do nothing: the state depends on the command."""
+        """Cache no state, because the state depends on the command."""
 
     def _shared_key(self) -> StateKey | None:
         """Return the key under which commands share a state; None if they can't."""

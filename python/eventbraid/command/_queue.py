@@ -113,7 +113,7 @@ class Place:
         waiter: The thread or task that waits.
         writes: Whether the command writes to the stream.
         hold: The turns of the attempt.
-        builds_on: What identifies the pending states of the stream on which the command
+        builds_on: The identity of the pending states of the stream on which the command
             can decide. A command can only decide on the states of commands with an
             equal value. None if it decides on durable states only.
         has_passed_on: Whether the command has published its state, and lets commands

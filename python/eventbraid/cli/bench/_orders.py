@@ -203,7 +203,7 @@ class Calls:
     """The calls that a service has answered.
 
     Attributes:
-        actions: What it did.
+        actions: The actions of these calls.
         keys: The idempotency keys of the calls.
     """
 
